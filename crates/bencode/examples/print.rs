@@ -9,7 +9,7 @@
 
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)] // A program does I/O.
 
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::process::ExitCode;
 
 use bencode::{Kind, Value};
@@ -38,14 +38,7 @@ fn main() -> ExitCode {
 }
 
 fn read_input() -> io::Result<Vec<u8>> {
-    match std::env::args_os().nth(1) {
-        Some(path) => std::fs::read(path),
-        None => {
-            let mut bytes = Vec::new();
-            io::stdin().read_to_end(&mut bytes)?;
-            Ok(bytes)
-        }
-    }
+    std::fs::read(std::env::args_os().nth(1).unwrap_or_else(|| "/dev/stdin".into()))
 }
 
 fn print(output: &mut dyn Write, value: Value<'_, '_>, depth: usize) -> io::Result<()> {

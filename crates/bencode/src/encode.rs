@@ -173,18 +173,6 @@ impl From<Value<'_, '_>> for Raw {
     }
 }
 
-impl From<Raw> for Owned {
-    fn from(raw: Raw) -> Self {
-        Self::Raw(raw)
-    }
-}
-
-impl From<Integer> for Owned {
-    fn from(integer: Integer) -> Self {
-        Self::Integer(integer)
-    }
-}
-
 impl From<&[u8]> for Owned {
     fn from(bytes: &[u8]) -> Self {
         Self::Bytes(bytes.to_vec())
@@ -212,18 +200,6 @@ impl From<&str> for Owned {
 impl From<String> for Owned {
     fn from(text: String) -> Self {
         Self::Bytes(text.into_bytes())
-    }
-}
-
-impl From<Vec<Owned>> for Owned {
-    fn from(elements: Vec<Owned>) -> Self {
-        Self::List(elements)
-    }
-}
-
-impl From<BTreeMap<Vec<u8>, Owned>> for Owned {
-    fn from(entries: BTreeMap<Vec<u8>, Owned>) -> Self {
-        Self::Dict(entries)
     }
 }
 

@@ -119,7 +119,19 @@ impl Options {
         let mut tokens = Vec::with_capacity(expected);
         let mut frames = [NO_FRAME; MAX_DEPTH];
         let mut duplicates = Vec::new();
-        match Parser::new(input, options, &mut tokens, &mut frames, &mut duplicates).document() {
+        let parser = Parser {
+            options,
+            input,
+            rest: input,
+            tokens: &mut tokens,
+            frames: &mut frames,
+            duplicates: &mut duplicates,
+            depth: 0,
+            in_dict: false,
+            last_key: None,
+            unsorted: None,
+        };
+        match parser.document() {
             Ok((used, unsorted)) => {
                 // They were found when their dictionaries ended.
                 duplicates.sort_unstable();
@@ -192,30 +204,7 @@ struct Parser<'a, 't> {
     unsorted: Option<usize>,
 }
 
-impl<'a, 't> Parser<'a, 't> {
-    fn new(
-        input: &'a [u8],
-        options: Options,
-        tokens: &'t mut Vec<Token>,
-        frames: &'t mut [Frame; MAX_DEPTH],
-        duplicates: &'t mut Vec<u32>,
-    ) -> Self {
-        let rest = input;
-        let (depth, in_dict, last_key, unsorted) = (0, false, None, None);
-        Self {
-            options,
-            input,
-            rest,
-            tokens,
-            frames,
-            duplicates,
-            depth,
-            in_dict,
-            last_key,
-            unsorted,
-        }
-    }
-
+impl<'a> Parser<'a, '_> {
     /// Reads one value. Returns its length and the offset of the first key out of order; or the
     /// error and the number of containers that are open there.
     fn document(mut self) -> Result<(usize, Option<usize>), (Stop<'a>, usize)> {

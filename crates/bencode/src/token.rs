@@ -11,6 +11,8 @@
 //! The byte at `offset` is the kind. `extra` is the length of a byte string's content, the length of
 //! an integer's text, or the index of the end of a list or dictionary once the parser has read that.
 
+use crate::Kind;
+
 /// A value, a key, or the end of a list or dictionary.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Token {
@@ -20,28 +22,19 @@ pub(crate) struct Token {
     pub(crate) extra: u32,
 }
 
-/// The kind of a token.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum TokenKind {
-    Integer,
-    Bytes,
-    List,
-    Dict,
-    End,
-}
-
 impl Token {
     pub(crate) fn new(offset: usize, extra: usize) -> Self {
         Self { offset: offset as u32, extra: extra as u32 }
     }
 
-    pub(crate) fn kind(self, input: &[u8]) -> TokenKind {
-        match input.get(self.offset as usize) {
-            Some(b'i') => TokenKind::Integer,
-            Some(b'l') => TokenKind::List,
-            Some(b'd') => TokenKind::Dict,
-            Some(b'0'..=b'9') => TokenKind::Bytes,
-            _ => TokenKind::End,
+    /// Returns the kind of a value or key, `None` for the end of a list or dictionary.
+    pub(crate) fn kind(self, input: &[u8]) -> Option<Kind> {
+        match input.get(self.offset as usize)? {
+            b'i' => Some(Kind::Integer),
+            b'l' => Some(Kind::List),
+            b'd' => Some(Kind::Dict),
+            b'0'..=b'9' => Some(Kind::Bytes),
+            _ => None,
         }
     }
 
@@ -72,7 +65,7 @@ impl Token {
 /// Returns the index of the token after the value at `index`.
 pub(crate) fn after(tokens: &[Token], input: &[u8], index: usize) -> usize {
     match tokens.get(index) {
-        Some(token) if matches!(token.kind(input), TokenKind::List | TokenKind::Dict) => {
+        Some(token) if matches!(token.kind(input), Some(Kind::List | Kind::Dict)) => {
             token.extra as usize + 1
         }
         _ => index + 1,

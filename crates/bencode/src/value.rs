@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use crate::scalar::unsigned;
-use crate::token::{Token, TokenKind, after};
+use crate::token::{Token, after};
 use crate::{Integer, KeyPath, Owned};
 
 /// The four kinds of value (BEP 3).
@@ -47,19 +47,14 @@ impl<'a, 'd> Value<'a, 'd> {
 
     /// Returns the kind of this value.
     pub fn kind(self) -> Kind {
-        match self.token().kind(self.input) {
-            TokenKind::Integer => Kind::Integer,
-            TokenKind::List => Kind::List,
-            TokenKind::Dict => Kind::Dict,
-            TokenKind::Bytes | TokenKind::End => Kind::Bytes,
-        }
+        self.token().kind(self.input).unwrap_or(Kind::Bytes)
     }
 
     /// Returns the integer, if this is one.
     pub fn as_integer(self) -> Option<Integer> {
         let token = self.token();
         let digits =
-            (token.kind(self.input) == TokenKind::Integer).then(|| token.digits(self.input))?;
+            (token.kind(self.input) == Some(Kind::Integer)).then(|| token.digits(self.input))?;
         match digits.split_first() {
             Some((b'-', digits)) => Some(Integer::negative(unsigned(digits)?)),
             _ => Some(unsigned(digits)?.into()),
@@ -79,7 +74,7 @@ impl<'a, 'd> Value<'a, 'd> {
     /// Returns the content, if this is a byte string.
     pub fn as_bytes(self) -> Option<&'a [u8]> {
         let token = self.token();
-        (token.kind(self.input) == TokenKind::Bytes).then(|| token.content(self.input))
+        (token.kind(self.input) == Some(Kind::Bytes)).then(|| token.content(self.input))
     }
 
     /// Returns the content, if this is a byte string in UTF-8.
@@ -114,17 +109,7 @@ impl<'a, 'd> Value<'a, 'd> {
 
     /// Returns the path of the value. Takes time proportional to what comes before the value.
     pub fn path(self) -> KeyPath {
-        let mut path = KeyPath::root();
-        let mut around = Value { index: 0, ..self };
-        while around.index < self.index {
-            let Some((step, child)) = around.child_with(self.index) else { break };
-            path = match step {
-                Step::Key(key) => path.key(key),
-                Step::Index(index) => path.index(index),
-            };
-            around = child;
-        }
-        path
+        Value { index: 0, ..self }.path_to(self.index, KeyPath::root())
     }
 
     /// Returns a copy that borrows nothing. Of a duplicate key it keeps the first value.
@@ -151,38 +136,34 @@ impl<'a, 'd> Value<'a, 'd> {
     fn end(self) -> usize {
         let token = self.token();
         let length = match token.kind(self.input) {
-            TokenKind::Integer => token.extra as usize + 2,
-            TokenKind::Bytes => token.head_length() + token.extra as usize,
-            TokenKind::List | TokenKind::Dict => {
+            Some(Kind::Integer) => token.extra as usize + 2,
+            Some(Kind::Bytes) => token.head_length() + token.extra as usize,
+            Some(Kind::List | Kind::Dict) => {
                 let end = self.tokens.get(token.extra as usize);
                 return end.map_or(0, |end| end.offset as usize + 1);
             }
-            TokenKind::End => 0,
+            None => 0,
         };
         self.offset() + length
     }
 
-    /// Returns the child that is or contains token `index`, and the step that leads to it.
-    fn child_with(self, index: usize) -> Option<(Step<'a>, Self)> {
+    /// Returns the path of token `index`, which is this value, whose path is `path`, or in it.
+    fn path_to(self, index: usize, path: KeyPath) -> KeyPath {
         let contains = |child: &Self| index < after(self.tokens, self.input, child.index);
-        match self.kind() {
-            Kind::List => {
-                let mut children = self.as_list()?.iter().enumerate();
-                let (at, child) = children.find(|(_, child)| contains(child))?;
-                Some((Step::Index(at), child))
-            }
-            Kind::Dict => {
-                let (key, child) = self.as_dict()?.iter().find(|(_, child)| contains(child))?;
-                Some((Step::Key(key), child))
-            }
-            Kind::Integer | Kind::Bytes => None,
+        if self.index == index {
+            return path;
         }
+        if let Some(list) = self.as_list() {
+            let mut children = list.iter().enumerate();
+            let Some((at, child)) = children.find(|(_, child)| contains(child)) else {
+                return path;
+            };
+            return child.path_to(index, path.index(at));
+        }
+        let mut children = self.as_dict().into_iter().flatten();
+        let Some((key, child)) = children.find(|(_, child)| contains(child)) else { return path };
+        child.path_to(index, path.key(key))
     }
-}
-
-enum Step<'a> {
-    Key(&'a [u8]),
-    Index(usize),
 }
 
 impl fmt::Debug for Value<'_, '_> {
@@ -253,10 +234,7 @@ impl<'a, 'd> Iterator for ListIter<'a, 'd> {
 
     fn next(&mut self) -> Option<Value<'a, 'd>> {
         let value = self.next;
-        let kind = value.token().kind(value.input);
-        if kind == TokenKind::End {
-            return None;
-        }
+        value.token().kind(value.input)?;
         self.next.index = after(value.tokens, value.input, value.index);
         Some(value)
     }
@@ -319,7 +297,7 @@ impl<'a, 'd> Iterator for DictIter<'a, 'd> {
     fn next(&mut self) -> Option<(&'a [u8], Value<'a, 'd>)> {
         let Value { input, tokens, index } = self.tokens.next;
         // Keys are byte strings. Only the end of the dictionary is not.
-        let key = tokens.get(index).filter(|token| token.kind(input) == TokenKind::Bytes)?;
+        let key = tokens.get(index).filter(|token| token.kind(input) == Some(Kind::Bytes))?;
         let value = Value { input, tokens, index: index + 1 };
         self.tokens.next.index = after(tokens, input, index + 1);
         Some((key.content(input), value))

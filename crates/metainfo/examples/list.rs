@@ -16,23 +16,18 @@ fn main() -> ExitCode {
         eprintln!("usage: list FILE.torrent");
         return ExitCode::from(2);
     };
-    let bytes = match std::fs::read(&path) {
-        Ok(bytes) => bytes,
+    let bytes = std::fs::read(&path);
+    match bytes.and_then(|bytes| Metainfo::parse(bytes).map_err(io::Error::other)) {
+        Ok(metainfo) => {
+            // A pipe closed by its reader, such as `head`, is not a failure.
+            let _ = list(&metainfo, &mut io::BufWriter::new(io::stdout().lock()));
+            ExitCode::SUCCESS
+        }
         Err(error) => {
             eprintln!("{}: {error}", path.display());
-            return ExitCode::FAILURE;
+            ExitCode::FAILURE
         }
-    };
-    let metainfo = match Metainfo::parse(bytes) {
-        Ok(metainfo) => metainfo,
-        Err(error) => {
-            eprintln!("{}: {error}", path.display());
-            return ExitCode::FAILURE;
-        }
-    };
-    // A pipe closed by its reader, such as `head`, is not a failure.
-    let _ = list(&metainfo, &mut io::BufWriter::new(io::stdout().lock()));
-    ExitCode::SUCCESS
+    }
 }
 
 fn list(metainfo: &Metainfo, output: &mut impl Write) -> io::Result<()> {

@@ -29,7 +29,7 @@ impl Info {
 
     /// Computes [`Self::disk_paths`] from the document, even if all names are plain.
     fn mapped_paths(&self, naming: Naming) -> Vec<PathBuf> {
-        let name = map_torrent_name(self.raw_name(), naming, self.hashes.wire());
+        let name = map_torrent_name(self.raw_name(), naming, self.fields.hashes.wire());
         if self.is_single_file() {
             return vec![into_path(name)];
         }
@@ -41,7 +41,7 @@ impl Info {
     /// proportional to the length of all paths.
     pub fn has_plain_names(&self) -> bool {
         let is_same = |name: &str| is_same_everywhere(name.as_bytes());
-        self.files.is_unmapped()
+        self.fields.files.is_unmapped()
             && self.name() == self.disk_name()
             && is_same(self.disk_name())
             && self.files().iter().flat_map(FileEntry::components).all(is_same)

@@ -12,6 +12,12 @@ use crate::files::{FileEntry, FileRange, FileRanges, FileTable, Files};
 pub struct Info {
     /// The whole torrent.
     pub(crate) document: OwnedDocument,
+    pub(crate) fields: InfoFields,
+}
+
+/// What the parser read from the dictionary.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct InfoFields {
     pub(crate) hashes: InfoHashes,
     pub(crate) name: String,
     pub(crate) geometry: Geometry,
@@ -26,39 +32,39 @@ impl Info {
     /// Returns the name of the torrent for display, with `U+FFFD` for bytes that are not UTF-8. It
     /// may have control characters. The name on disk may differ, see [`Self::disk_name`].
     pub fn name(&self) -> &str {
-        &self.name
+        &self.fields.name
     }
 
     /// Returns the name of the torrent's file or folder in the download folder, under
     /// [`Naming::Unix`](crate::Naming::Unix).
     pub fn disk_name(&self) -> &str {
-        self.files.disk_name()
+        self.fields.files.disk_name()
     }
 
     /// Returns every info-hash of the torrent.
     pub fn info_hashes(&self) -> InfoHashes {
-        self.hashes
+        self.fields.hashes
     }
 
     /// Returns the size of the data and of its pieces.
     pub fn geometry(&self) -> Geometry {
-        self.geometry
+        self.fields.geometry
     }
 
     /// Returns whether peers may come from the torrent's trackers only (BEP 27). To be on the safe
     /// side, any value but the integer 0 counts as yes, and one of several values is enough.
     pub fn private(&self) -> bool {
-        self.private
+        self.fields.private
     }
 
     /// Returns the `source` key, by which private trackers distinguish their torrents.
     pub fn source(&self) -> Option<&str> {
-        self.source.as_deref()
+        self.fields.source.as_deref()
     }
 
     /// Returns the files, in the order of their data.
     pub fn files(&self) -> Files<'_> {
-        self.files.view()
+        self.fields.files.view()
     }
 
     /// Returns file `index`, counted from 0.
@@ -81,7 +87,7 @@ impl Info {
 
     /// Returns whether the torrent is a single file and not a folder.
     pub fn is_single_file(&self) -> bool {
-        self.files.is_single()
+        self.fields.files.is_single()
     }
 
     /// Returns the SHA-1 of `piece`.
@@ -98,19 +104,19 @@ impl Info {
     }
 
     fn digests(&self) -> &[[u8; 20]] {
-        self.document.bytes()[self.pieces.clone()].as_chunks().0
+        self.document.bytes()[self.fields.pieces.clone()].as_chunks().0
     }
 
     /// Returns the ranges of files that `piece` consists of, in order.
     pub fn file_ranges(&self, piece: PieceIndex) -> FileRanges<'_> {
-        let offset = self.geometry.offset_of(piece);
-        self.ranges(offset, u64::from(self.geometry.length_of(piece)))
+        let offset = self.fields.geometry.offset_of(piece);
+        self.ranges(offset, u64::from(self.fields.geometry.length_of(piece)))
     }
 
     /// Returns the ranges of files that `length` bytes of data from `offset` on consist of, in
     /// order. The ranges stop at the end of the data. They include pad files, but no empty files.
     pub fn ranges(&self, offset: u64, length: u64) -> FileRanges<'_> {
-        self.files.ranges(offset, length)
+        self.fields.files.ranges(offset, length)
     }
 
     /// Returns the value of any key in `info`, known to this crate or not.

@@ -118,79 +118,68 @@ impl FromStr for Magnet {
             return Err(MagnetError::TooLong { got: text.len() });
         }
         let query = strip_prefix(text, "magnet:?").ok_or(MagnetError::NotMagnet)?;
-        let mut link = Parameters::default();
-        for pair in query.split('&') {
-            let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
-            link.add(&key.to_ascii_lowercase(), value)?;
+        let parameters = || query.split('&').map(parameter);
+        let mut magnet = Self::new(info_hashes(parameters())?);
+        for (name, value) in parameters() {
+            magnet.add(&name, value)?;
         }
-        link.finish()
+        Ok(magnet)
     }
 }
 
-/// The parameters of a link parsed so far.
-#[derive(Default)]
-struct Parameters {
-    v1: Option<InfoHashV1>,
-    v2: Option<InfoHashV2>,
-    name: Option<String>,
-    trackers: Vec<String>,
-    web_seeds: Vec<String>,
-    peers: Vec<String>,
-    select_only: Vec<RangeInclusive<u32>>,
-    length: Option<u64>,
-}
-
-impl Parameters {
-    fn add(&mut self, key: &str, value: &str) -> Result<(), MagnetError> {
-        let text = || percent_decode_str(value).decode_utf8_lossy().trim().to_owned();
-        match parameter_name(key) {
-            "xt" => self.add_topic(&text())?,
-            "dn" if self.name.is_none() => {
-                let spaced = value.replace('+', " ");
-                self.name = Some(percent_decode_str(&spaced).decode_utf8_lossy().into_owned());
-            }
-            "tr" => add_distinct(&mut self.trackers, text()),
-            "ws" => add_distinct(&mut self.web_seeds, text()),
-            "x.pe" if is_peer(&text()) => add_distinct(&mut self.peers, text()),
-            "so" => self.select_only.extend(selection(&text())?),
-            "xl" => self.length = text().parse().ok().or(self.length),
+impl Magnet {
+    fn add(&mut self, name: &str, value: &str) -> Result<(), MagnetError> {
+        match name {
+            "dn" if self.name.is_none() => self.name = Some(decoded(&value.replace('+', " "))),
+            "tr" => add_distinct(&mut self.trackers, value),
+            "ws" => add_distinct(&mut self.web_seeds, value),
+            "x.pe" if is_peer(decoded(value).trim()) => add_distinct(&mut self.peers, value),
+            "so" => self.select_only.extend(selection(decoded(value).trim())?),
+            "xl" => self.length = decoded(value).trim().parse().ok().or(self.length),
             _ => {}
         }
         Ok(())
     }
+}
 
-    /// Adds an `xt`. Ignores those of other networks, which links may also have.
-    fn add_topic(&mut self, topic: &str) -> Result<(), MagnetError> {
-        if let Some(hash) = strip_prefix(topic, "urn:btih:") {
+/// Returns the name and the value of a parameter. The name of `tr.1` is `tr`, because some programs
+/// number their parameters.
+fn parameter(pair: &str) -> (String, &str) {
+    let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+    let name = match key.rsplit_once('.') {
+        Some((name, number)) if number.bytes().all(|byte| byte.is_ascii_digit()) => name,
+        _ => key,
+    };
+    (name.to_ascii_lowercase(), value)
+}
+
+/// Returns the info-hashes of the `xt` parameters. Ignores those of other networks, which links may
+/// also have.
+fn info_hashes<'a>(
+    parameters: impl Iterator<Item = (String, &'a str)>,
+) -> Result<InfoHashes, MagnetError> {
+    let (mut v1, mut v2) = (None, None);
+    for (_, topic) in parameters.filter(|(name, _)| name == "xt") {
+        let topic = decoded(topic);
+        if let Some(hash) = strip_prefix(topic.trim(), "urn:btih:") {
             let hash = parse_v1(hash).ok_or_else(|| MagnetError::InfoHash { got: hash.into() })?;
-            set_once(&mut self.v1, hash)
-        } else if let Some(hash) = strip_prefix(topic, "urn:btmh:") {
+            set_once(&mut v1, hash)?;
+        } else if let Some(hash) = strip_prefix(topic.trim(), "urn:btmh:") {
             let hash =
                 parse_v2(hash).ok_or_else(|| MagnetError::InfoHashV2 { got: hash.into() })?;
-            set_once(&mut self.v2, hash)
-        } else {
-            Ok(())
+            set_once(&mut v2, hash)?;
         }
     }
-
-    fn finish(self) -> Result<Magnet, MagnetError> {
-        let Self { v1, v2, name, trackers, web_seeds, peers, select_only, length } = self;
-        let info_hashes = match (v1, v2) {
-            (Some(v1), Some(v2)) => InfoHashes::Hybrid(v1, v2),
-            (Some(v1), None) => InfoHashes::V1(v1),
-            (None, Some(v2)) => InfoHashes::V2(v2),
-            (None, None) => return Err(MagnetError::NoInfoHash),
-        };
-        Ok(Magnet { info_hashes, name, trackers, web_seeds, peers, select_only, length })
+    match (v1, v2) {
+        (Some(v1), Some(v2)) => Ok(InfoHashes::Hybrid(v1, v2)),
+        (Some(v1), None) => Ok(InfoHashes::V1(v1)),
+        (None, Some(v2)) => Ok(InfoHashes::V2(v2)),
+        (None, None) => Err(MagnetError::NoInfoHash),
     }
 }
 
-/// Returns `tr` for `tr` and for `tr.1`, because some programs number their parameters.
-fn parameter_name(key: &str) -> &str {
-    match key.rsplit_once('.') {
-        Some((name, number)) if number.bytes().all(|byte| byte.is_ascii_digit()) => name,
-        _ => key,
-    }
+fn decoded(value: &str) -> String {
+    percent_decode_str(value).decode_utf8_lossy().into_owned()
 }
 
 fn strip_prefix<'a>(text: &'a str, prefix: &str) -> Option<&'a str> {
@@ -198,7 +187,8 @@ fn strip_prefix<'a>(text: &'a str, prefix: &str) -> Option<&'a str> {
     start.eq_ignore_ascii_case(prefix).then_some(rest)
 }
 
-fn add_distinct(list: &mut Vec<String>, text: String) {
+fn add_distinct(list: &mut Vec<String>, value: &str) {
+    let text = decoded(value).trim().to_owned();
     if !text.is_empty() && !list.contains(&text) {
         list.push(text);
     }

@@ -6,11 +6,12 @@ pub(crate) use files::raw_path;
 
 use std::ops::Range;
 
-use bencode::{Dict, Options, OwnedDocument, Value};
+use bencode::{Dict, KeyPath, Options, OwnedDocument, Value};
 use bt_types::{Geometry, InfoHashV1, InfoHashV2, InfoHashes};
 use sha1::{Digest, Sha1};
 use sha2::Sha256;
 
+use crate::info::InfoFields;
 use crate::warning::{MAX_DUPLICATE_KEYS, warnings};
 use crate::{Info, MAX_METAINFO_LENGTH, Metainfo, MetainfoError, MetainfoErrorKind as Kind, Node};
 
@@ -34,7 +35,7 @@ pub(crate) fn torrent(bytes: Vec<u8>) -> Result<Metainfo> {
     let keys = root.as_dict().ok_or_else(|| MetainfoError::wrong_kind(root, "a dictionary"))?;
     let info = keys.get("info").ok_or_else(|| MetainfoError::missing(root, "info"))?;
     let warnings = warnings(&document, length - document.bytes().len())?;
-    let parts = InfoParts::read(info)?;
+    let fields = info_fields(info)?;
     Ok(Metainfo {
         warnings,
         trackers: trackers(keys),
@@ -44,47 +45,30 @@ pub(crate) fn torrent(bytes: Vec<u8>) -> Result<Metainfo> {
         created_by: text(keys, "created by.utf-8").or_else(|| text(keys, "created by")),
         creation_date: keys.get("creation date").and_then(Value::as_int),
         encoding: text(keys, "encoding"),
-        info: parts.with(document),
+        info: Info { document, fields },
     })
 }
 
 pub(crate) fn too_long(got: usize) -> MetainfoError {
-    Kind::TooLong { limit: MAX_METAINFO_LENGTH, got }.into()
+    let kind = Kind::TooLong { limit: MAX_METAINFO_LENGTH, got };
+    MetainfoError { kind, offset: 0, path: KeyPath::root() }
 }
 
-/// An [`Info`] without the document, which is still borrowed.
-struct InfoParts {
-    hashes: InfoHashes,
-    name: String,
-    geometry: Geometry,
-    pieces: Range<usize>,
-    files: crate::files::FileTable,
-    private: bool,
-    source: Option<String>,
-}
-
-impl InfoParts {
-    fn read(info: Value<'_, '_>) -> Result<Self> {
-        let keys = info.as_dict().ok_or_else(|| MetainfoError::wrong_kind(info, "a dictionary"))?;
-        let hashes = info_hashes(info, keys)?;
-        let name = name(info, keys)?.as_bytes().unwrap_or_default();
-        let files = files::read(info, keys, name, hashes.wire())?;
-        let geometry = geometry(info, keys, files.total())?;
-        Ok(Self {
-            hashes,
-            name: String::from_utf8_lossy(name).into_owned(),
-            geometry,
-            pieces: pieces(info, keys, geometry)?,
-            files,
-            private: is_private(keys),
-            source: text(keys, "source"),
-        })
-    }
-
-    fn with(self, document: OwnedDocument) -> Info {
-        let Self { hashes, name, geometry, pieces, files, private, source } = self;
-        Info { document, hashes, name, geometry, pieces, files, private, source }
-    }
+fn info_fields(info: Value<'_, '_>) -> Result<InfoFields> {
+    let keys = info.as_dict().ok_or_else(|| MetainfoError::wrong_kind(info, "a dictionary"))?;
+    let hashes = info_hashes(info, keys)?;
+    let name = name(info, keys)?.as_bytes().unwrap_or_default();
+    let files = files::read(info, keys, name, hashes.wire())?;
+    let geometry = geometry(info, keys, files.total())?;
+    Ok(InfoFields {
+        hashes,
+        name: String::from_utf8_lossy(name).into_owned(),
+        geometry,
+        pieces: pieces(info, keys, geometry)?,
+        files,
+        private: is_private(keys),
+        source: text(keys, "source"),
+    })
 }
 
 /// Returns whether any value of `private` says so. A duplicate key must not make a private torrent

@@ -4,7 +4,7 @@ use bencode::{Owned, Raw, Value, encode};
 use bt_types::{InfoHashV1, InfoHashes};
 
 use crate::build::url_list;
-use crate::{Info, Magnet, MetainfoError, MetainfoErrorKind, MetainfoWarning, parse};
+use crate::{Info, Magnet, MetainfoError, MetainfoWarning, parse};
 
 /// The longest `.torrent` file, in bytes.
 pub const MAX_METAINFO_LENGTH: usize = 64 * 1024 * 1024;
@@ -38,7 +38,7 @@ impl Metainfo {
     /// Parses a `.torrent` file. [`Self::warnings`] returns its oddities.
     ///
     /// # Errors
-    /// See [`MetainfoErrorKind`].
+    /// See [`MetainfoErrorKind`](crate::MetainfoErrorKind).
     pub fn parse(bytes: impl Into<Vec<u8>>) -> Result<Self, MetainfoError> {
         parse::torrent(bytes.into())
     }
@@ -48,7 +48,7 @@ impl Metainfo {
     /// [`Self::info_hashes`] with the link's.
     ///
     /// # Errors
-    /// See [`MetainfoErrorKind`]. The offset counts from the start of the new torrent.
+    /// See [`MetainfoErrorKind`](crate::MetainfoErrorKind). The offset counts from the start of the new torrent.
     pub fn from_info(
         info: impl Into<Vec<u8>>,
         trackers: &[Vec<String>],
@@ -162,12 +162,5 @@ impl Metainfo {
             length: Some(self.info.geometry().total()),
             ..Magnet::new(self.info_hashes())
         }
-    }
-}
-
-impl From<MetainfoErrorKind> for MetainfoError {
-    /// Makes an error of the file as a whole.
-    fn from(kind: MetainfoErrorKind) -> Self {
-        Self { kind, offset: 0, path: bencode::KeyPath::root() }
     }
 }

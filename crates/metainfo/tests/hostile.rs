@@ -8,10 +8,7 @@ mod fuzz;
 
 use std::path::PathBuf;
 
-use bencode::Value;
-use metainfo::{
-    Builder, FileEntry, InfoHashes, MAX_METAINFO_LENGTH, Metainfo, MetainfoErrorKind, Sha1Digest,
-};
+use metainfo::{Builder, FileEntry, MAX_METAINFO_LENGTH, Metainfo, MetainfoErrorKind, Sha1Digest};
 
 fn folder() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../testdata/hostile")
@@ -185,12 +182,4 @@ fn file_length_is_limited() {
     assert_eq!(most.raw().len(), MAX_METAINFO_LENGTH);
     let error = Metainfo::parse(filled(MAX_METAINFO_LENGTH + 1)).expect_err("a byte more");
     assert_eq!(error.to_string(), "at byte 0: expected at most 67108864 bytes, got 67108865");
-}
-
-#[test]
-fn hybrid_torrent_uses_its_v1_half() {
-    let torrent = b"d4:infod6:lengthi5e12:meta versioni2e4:name1:n12:piece lengthi16384e6:pieces20:aaaaaaaaaaaaaaaaaaaaee";
-    let metainfo = Metainfo::parse(*torrent).expect("a hybrid");
-    assert!(matches!(metainfo.info_hashes(), InfoHashes::Hybrid(..)));
-    assert_eq!(metainfo.info().get("meta version").and_then(Value::as_int), Some(2));
 }

@@ -16,30 +16,30 @@ struct Row {
     is_torrent_name: bool,
     /// The paths of a torrent's files, as elements of raw bytes.
     raw: Vec<Vec<Vec<u8>>>,
-    made_on_ext4: Vec<Vec<u8>>,
-    made_on_fat: Vec<Vec<u8>>,
-    found_raw: Option<Vec<Vec<u8>>>,
-    found_version_0: Option<Vec<Vec<u8>>>,
+    /// The paths under a naming, with the heading of their column. `None` if the files are found
+    /// under the same paths as under [`Naming::Unix`].
+    expected: [(&'static str, Naming, Option<Paths>); 4],
 }
+
+type Paths = Vec<Vec<u8>>;
 
 impl Row {
     fn read(line: &str) -> Self {
         let cells: Vec<String> = cells(line);
         let [raw, ext4, fat, found] = &cells[..] else { panic!("no row of the table: {line}") };
-        let found = |label: &str| {
-            let found = found.split("; ").find_map(|found| found.strip_prefix(label))?;
-            Some(names(found).iter().map(|name| unescaped(name)).collect())
-        };
-        let made = |cell: &str| names(cell).iter().map(|name| unescaped(name)).collect();
+        let paths = |cell: &str| names(cell).iter().map(|name| unescaped(name)).collect();
+        let found = |label| found.split("; ").find_map(|cell| cell.strip_prefix(label)).map(paths);
         let elements = |path: &String| path.split('/').map(unescaped).collect();
         Self {
             line: line.to_owned(),
             is_torrent_name: raw.starts_with("torrent "),
             raw: names(raw).iter().map(elements).collect(),
-            made_on_ext4: made(ext4),
-            made_on_fat: made(fat),
-            found_raw: found("raw "),
-            found_version_0: found("0.1.0 "),
+            expected: [
+                ("made on ext4", Naming::Unix, Some(paths(ext4))),
+                ("made on FAT", Naming::Windows, Some(paths(fat))),
+                ("found, raw", Naming::Raw, found("raw ")),
+                ("found, 0.1.0", Naming::Version0, found("0.1.0 ")),
+            ],
         }
     }
 
@@ -66,22 +66,13 @@ impl Row {
             let paths = torrent.info().disk_paths(naming);
             paths.iter().map(|path| self.shown(&torrent, path)).collect::<Vec<_>>()
         };
-        let differs = |naming| Some(made(naming)).filter(|paths| *paths != made(Naming::Unix));
-        let check = |column: &str, expected: Option<&Vec<Vec<u8>>>, got: Option<Vec<Vec<u8>>>| {
-            let got = got.as_ref();
-            let shown = |paths: Option<&Vec<Vec<u8>>>| {
-                paths.map(|paths| paths.iter().map(|one| escaped(one)).collect::<Vec<_>>())
-            };
-            let flaw = || format!("{}\n  {column}: {:?}", self.line, shown(got));
-            (got != expected).then(flaw)
-        };
-        let flaws = [
-            check("made on ext4", Some(&self.made_on_ext4), Some(made(Naming::Unix))),
-            check("made on FAT", Some(&self.made_on_fat), Some(made(Naming::Windows))),
-            check("found, raw", self.found_raw.as_ref(), differs(Naming::Raw)),
-            check("found, 0.1.0", self.found_version_0.as_ref(), differs(Naming::Version0)),
-        ];
-        flaws.into_iter().flatten().collect()
+        let flaws = self.expected.iter().filter_map(|(column, naming, expected)| {
+            let is_made = column.starts_with("made");
+            let got = Some(made(*naming)).filter(|paths| is_made || *paths != made(Naming::Unix));
+            let shown: Vec<_> = got.iter().flatten().map(|path| escaped(path)).collect();
+            (got != *expected).then(|| format!("{}\n  {column}: {shown:?}", self.line))
+        });
+        flaws.collect()
     }
 
     /// Returns a path in the form of the table: relative to the folder, with a placeholder for the

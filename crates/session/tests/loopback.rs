@@ -32,6 +32,12 @@ fn start(config: &SessionConfig) -> Session {
     Session::start(&config).expect("a session starts on any free port")
 }
 
+/// A session that keeps its records in `state`.
+fn recording(state: &tempfile::TempDir) -> Session {
+    let state_dir = Some(state.path().to_owned());
+    start(&SessionConfig { state_dir, ..SessionConfig::default() })
+}
+
 fn add(payload: &Payload, folder: impl AsRef<Path>) -> AddTorrent {
     let metainfo = Metainfo::parse(payload.torrent()).expect("the payload has a good torrent");
     AddTorrent::new(Arc::new(metainfo), folder.as_ref())
@@ -89,12 +95,26 @@ fn wait_snapshot(session: &Session, wanted: impl Fn(&[TorrentStatus]) -> bool) {
     }
 }
 
-fn seeder(payload: &Payload) -> Session {
-    let seeder = session();
+fn seed(seeder: &Session, payload: &Payload) {
     let add = AddTorrent { seed_only: true, ..add(payload, payload.folder_path()) };
     seeder.add(add).unwrap();
+}
+
+fn seeder(payload: &Payload) -> Session {
+    let seeder = session();
+    seed(&seeder, payload);
     wait_completed(&seeder);
     seeder
+}
+
+/// Downloads a torrent to a new folder.
+#[track_caller]
+fn download(leecher: &Session, payload: &Payload, peers: Vec<SocketAddr>) -> TorrentKey {
+    let target = folder();
+    let torrent = leecher.add(AddTorrent { peers, ..add(payload, target.path()) }).unwrap();
+    wait_completed(leecher);
+    assert_eq!(payload.compare(target.path()), Ok(()));
+    torrent
 }
 
 fn folder() -> tempfile::TempDir {
@@ -107,12 +127,8 @@ fn one_seeder_to_one_leecher() {
         .piece_length(32 * 1024)
         .create()
         .unwrap();
-    let seeder = seeder(&payload);
-    let (leecher, target) = (session(), folder());
-    let peers = vec![address(&seeder)];
-    let torrent = leecher.add(AddTorrent { peers, ..add(&payload, target.path()) }).unwrap();
-    wait_completed(&leecher);
-    assert_eq!(payload.compare(target.path()), Ok(()));
+    let (seeder, leecher) = (seeder(&payload), session());
+    let torrent = download(&leecher, &payload, vec![address(&seeder)]);
     let status = status(&leecher, torrent);
     assert!(status.is_complete());
     assert_eq!((status.bytes_done, status.downloaded), (700_001, 700_001));
@@ -122,25 +138,17 @@ fn one_seeder_to_one_leecher() {
 fn trackers_connect_peers_and_get_events() {
     let http = HttpTracker::start();
     let udp = UdpTracker::start();
-    for (url, announces) in [
-        (http.url(), Box::new(|| http.announces()) as Box<dyn Fn() -> Vec<testkit::SeenAnnounce>>),
-        (udp.url(), Box::new(|| udp.announces())),
-    ] {
+    for (url, tracker) in [(http.url(), &*http), (udp.url(), &*udp)] {
         let payload =
             Payload::file("film", 400_000).piece_length(16 * 1024).tracker(url).create().unwrap();
         let seeder = seeder(&payload);
-        wait_until(&seeder, |_| !announces().is_empty());
-        let (leecher, target) = (session(), folder());
-        leecher.add(add(&payload, target.path())).unwrap();
-        wait_completed(&leecher);
-        assert_eq!(payload.compare(target.path()), Ok(()));
+        wait_until(&seeder, |_| !tracker.announces().is_empty());
+        let leecher = session();
+        download(&leecher, &payload, Vec::new());
         let port = leecher.listen_port();
         leecher.shut_down(LIMIT);
-        let said: Vec<(AnnounceEvent, u64)> = announces()
-            .into_iter()
-            .filter(|seen| seen.port == port)
-            .map(|seen| (seen.event, seen.left))
-            .collect();
+        let said = tracker.announces().into_iter().filter(|seen| seen.port == port);
+        let said: Vec<_> = said.map(|seen| (seen.event, seen.left)).collect();
         let expected = [
             (AnnounceEvent::Started, 400_000),
             (AnnounceEvent::Completed, 0),
@@ -172,17 +180,15 @@ fn many_seeders_share_work() {
 fn verified_pieces_survive_restart() {
     let payload = Payload::file("film", 1_000_000).piece_length(16 * 1024).create().unwrap();
     let (target, state) = (folder(), folder());
-    let config =
-        SessionConfig { state_dir: Some(state.path().to_owned()), ..SessionConfig::default() };
     let half = Script::seeder(&payload).pieces(0..30).listen();
-    let first = start(&config);
+    let first = recording(&state);
     let peers = vec![half.address()];
     first.add(AddTorrent { peers, ..add(&payload, target.path()) }).unwrap();
     wait_until(&first, |status| status.pieces_done == 30);
     first.shut_down(LIMIT);
 
     let seeder = Script::seeder(&payload).listen();
-    let second = start(&config);
+    let second = recording(&state);
     let peers = vec![seeder.address()];
     let torrent = second.add(AddTorrent { peers, ..add(&payload, target.path()) }).unwrap();
     let started = wait_for(&second, |kind| matches!(kind, EventKind::Started { .. }));
@@ -208,22 +214,15 @@ fn leecher_accepts_connections() {
 fn long_pieces_are_staged() {
     let payload = Payload::file("image", 40 << 20).piece_length(32 << 20).create().unwrap();
     let seeder = seeder(&payload);
-    let target = folder();
-    let config = SessionConfig { max_memory: 16 << 20, ..SessionConfig::default() };
-    let leecher = start(&config);
-    let peers = vec![address(&seeder)];
-    leecher.add(AddTorrent { peers, ..add(&payload, target.path()) }).unwrap();
-    wait_completed(&leecher);
-    assert_eq!(payload.compare(target.path()), Ok(()));
+    let leecher = start(&SessionConfig { max_memory: 16 << 20, ..SessionConfig::default() });
+    download(&leecher, &payload, vec![address(&seeder)]);
 }
 
 #[test]
 fn second_session_on_folder_is_refused() {
     let payload = Payload::file("film", 100_000).create().unwrap();
     let (target, state) = (folder(), folder());
-    let config =
-        SessionConfig { state_dir: Some(state.path().to_owned()), ..SessionConfig::default() };
-    let (first, second) = (start(&config), start(&config));
+    let (first, second) = (recording(&state), recording(&state));
     first.add(add(&payload, target.path())).unwrap();
     wait_for(&first, |kind| matches!(kind, EventKind::Started { .. }));
     second.add(add(&payload, target.path())).unwrap();
@@ -255,29 +254,11 @@ fn torrent_resumes_after_stop() {
 fn rates_are_limited() {
     let payload = Payload::file("film", 400_000).piece_length(16 * 1024).create().unwrap();
     let seeder = seeder(&payload);
-    let target = folder();
-    let config = SessionConfig { max_down: Some(400_000), ..SessionConfig::default() };
-    let leecher = start(&config);
-    let peers = vec![address(&seeder)];
+    let leecher = start(&SessionConfig { max_down: Some(400_000), ..SessionConfig::default() });
     let began = Instant::now();
-    leecher.add(AddTorrent { peers, ..add(&payload, target.path()) }).unwrap();
-    wait_completed(&leecher);
+    download(&leecher, &payload, vec![address(&seeder)]);
     // The bytes of a second, a quarter of which may come at once. An upper bound would test timing.
     assert!(began.elapsed() > Duration::from_millis(700), "took {:?}", began.elapsed());
-}
-
-#[test]
-fn transfer_works_over_ipv6() {
-    let payload = Payload::file("film", 100_000).create().unwrap();
-    let bind = Some(std::net::Ipv6Addr::LOCALHOST.into());
-    let config = SessionConfig { bind, ..SessionConfig::default() };
-    let (seeder, leecher, target) = (start(&config), start(&config), folder());
-    seeder.add(AddTorrent { seed_only: true, ..add(&payload, payload.folder_path()) }).unwrap();
-    wait_completed(&seeder);
-    let peer = SocketAddr::from((std::net::Ipv6Addr::LOCALHOST, seeder.listen_port()));
-    leecher.add(AddTorrent { peers: vec![peer], ..add(&payload, target.path()) }).unwrap();
-    wait_completed(&leecher);
-    assert_eq!(payload.compare(target.path()), Ok(()));
 }
 
 #[test]
@@ -345,8 +326,7 @@ fn several_torrents_at_once() {
     let (seeder, leecher) = (session(), session());
     let folders: Vec<_> = payloads.iter().map(|_| folder()).collect();
     for (payload, target) in payloads.iter().zip(&folders) {
-        let seed = AddTorrent { seed_only: true, ..add(payload, payload.folder_path()) };
-        seeder.add(seed).unwrap();
+        seed(&seeder, payload);
         wait_completed(&seeder);
         let peers = vec![address(&seeder)];
         leecher.add(AddTorrent { peers, ..add(payload, target.path()) }).unwrap();
@@ -376,17 +356,18 @@ fn lone_liar_is_banned() {
     assert_eq!(payload.compare(target.path()), Ok(()));
 }
 
-/// A tracker without a listener.
-fn dead_url() -> String {
+/// An address without a listener.
+fn dead_address() -> SocketAddr {
     let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-    format!("http://{}/announce", listener.local_addr().unwrap())
+    listener.local_addr().unwrap()
 }
 
 #[test]
 fn dead_tracker_leads_to_next_tier() {
     let alive = HttpTracker::start();
     let file = Payload::file("film", 200_000).piece_length(16 * 1024);
-    let payload = file.tier([dead_url()]).tier([alive.url()]).create().unwrap();
+    let dead = format!("http://{}/announce", dead_address());
+    let payload = file.tier([dead]).tier([alive.url()]).create().unwrap();
     let seeder = seeder(&payload);
     assert!(alive.wait_for(LIMIT, |seen| !seen.is_empty()));
     let (leecher, target) = (session(), folder());
@@ -397,18 +378,17 @@ fn dead_tracker_leads_to_next_tier() {
     drop(seeder);
 }
 
+/// The tracker, its peers and the transfer.
 #[test]
-fn udp_tracker_works_over_ipv6() {
+fn everything_works_over_ipv6() {
     let tracker = UdpTracker::start_v6().expect("IPv6 on loopback");
     let payload = Payload::file("film", 100_000).tracker(tracker.url()).create().unwrap();
     let bind = Some(std::net::Ipv6Addr::LOCALHOST.into());
     let config = SessionConfig { bind, ..SessionConfig::default() };
-    let (seeder, leecher, target) = (start(&config), start(&config), folder());
-    seeder.add(AddTorrent { seed_only: true, ..add(&payload, payload.folder_path()) }).unwrap();
+    let (seeder, leecher) = (start(&config), start(&config));
+    seed(&seeder, &payload);
     assert!(tracker.wait_for(LIMIT, |seen| !seen.is_empty()));
-    leecher.add(add(&payload, target.path())).unwrap();
-    wait_completed(&leecher);
-    assert_eq!(payload.compare(target.path()), Ok(()));
+    download(&leecher, &payload, Vec::new());
 }
 
 #[test]
@@ -434,11 +414,7 @@ fn no_listener_still_connects() {
     let seeder = seeder(&payload);
     let leecher = start(&SessionConfig { listen: false, ..SessionConfig::default() });
     assert_eq!(leecher.listen_port(), 0);
-    let target = folder();
-    let peers = vec![address(&seeder)];
-    leecher.add(AddTorrent { peers, ..add(&payload, target.path()) }).unwrap();
-    wait_completed(&leecher);
-    assert_eq!(payload.compare(target.path()), Ok(()));
+    download(&leecher, &payload, vec![address(&seeder)]);
 }
 
 #[test]
@@ -456,10 +432,7 @@ fn probe_reports_errors() {
     assert!(matches!(error, ProbeError::Misbehaved { .. }), "{error}");
     let error = probe(Behaviour::Silent, Duration::from_millis(100));
     assert!(matches!(error, ProbeError::TimedOut { .. }), "{error}");
-    let nobody = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-    let address = nobody.local_addr().unwrap();
-    drop(nobody);
-    let error = handshake(address, info_hash, PEER_ID, None, LIMIT).unwrap_err();
+    let error = handshake(dead_address(), info_hash, PEER_ID, None, LIMIT).unwrap_err();
     assert!(matches!(error, ProbeError::Connect { .. }), "{error}");
 }
 
@@ -508,8 +481,7 @@ fn untaken_tracker_answers_are_limited() {
         })
         .collect();
     for payload in &payloads {
-        let add = add(payload, payload.folder_path());
-        session.add(AddTorrent { seed_only: true, ..add }).unwrap();
+        seed(&session, payload);
     }
     let answered =
         |status: &TorrentStatus| status.trackers.iter().any(|tracker| tracker.result.is_some());
@@ -543,7 +515,7 @@ fn stop_is_reported_despite_full_channel() {
 fn burst_of_connections_is_accepted() {
     let payload = Payload::file("film", 100_000).create().unwrap();
     let session = session();
-    session.add(AddTorrent { seed_only: true, ..add(&payload, payload.folder_path()) }).unwrap();
+    seed(&session, &payload);
     wait_until(&session, |status| status.phase == PhaseKind::Transfer);
     let count = session::limits::MAX_HALF_OPEN + 36;
     let mut peers: Vec<TcpStream> =

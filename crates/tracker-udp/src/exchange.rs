@@ -140,18 +140,15 @@ impl Exchange {
     }
 
     fn new(tracker: &mut UdpTracker, now: Duration, deadline: Duration, action: Action) -> Self {
-        let transaction_id = tracker.draw_transaction_id();
-        let state = State::Ready { timeouts: 0, is_retry: false };
-        let (connection_id, reconnected, started_at, sent) = (0, false, now, 0);
         Self {
             action,
-            transaction_id,
-            connection_id,
-            reconnected,
-            started_at,
+            transaction_id: tracker.draw_transaction_id(),
+            connection_id: 0,
+            reconnected: false,
+            started_at: now,
             deadline,
-            sent,
-            state,
+            sent: 0,
+            state: State::Ready { timeouts: 0, is_retry: false },
         }
     }
 

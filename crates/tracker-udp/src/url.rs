@@ -125,14 +125,6 @@ impl fmt::Display for TrackerUrl {
     }
 }
 
-impl std::str::FromStr for TrackerUrl {
-    type Err = TrackerUrlError;
-
-    fn from_str(text: &str) -> Result<Self, TrackerUrlError> {
-        parse_url(text)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

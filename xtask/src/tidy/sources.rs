@@ -56,9 +56,6 @@ fn check_rust(path: &Path, text: &str) -> Vec<Problem> {
     if is_source && !is_test(path) {
         problems.extend(check_doors(path, before_tests(text)));
     }
-    if is_source && name.starts_with("crates/") && !name.starts_with("crates/testkit/") {
-        problems.extend(words(text, &[concat!("testkit", "::")], "only in tests/"));
-    }
     problems
 }
 

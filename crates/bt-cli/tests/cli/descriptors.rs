@@ -1,36 +1,32 @@
 //! Low limits of open files (`ulimit -n`).
 
 use std::fs;
-use std::time::Duration;
 
 use rustix::process::{Pid, Resource, Rlimit, prlimit};
-use testkit::{Payload, Script};
+use testkit::{Payload, PayloadBuilder, Script};
 
-use crate::support::{Output, Shell, dead_port, finish, words};
+use crate::support::{Output, Process, Scene, Shell, dir, leech, words};
 
-/// The longest that a step may take before the test fails.
-const LIMIT: Duration = Duration::from_secs(60);
 /// Sets the least limit with which the program works, as the hard limit too.
 const FEWEST: &str = "ulimit -n 64";
 
 /// Creates many more files than descriptors, several of them in each piece.
-fn many_files() -> Payload {
+fn many_files() -> PayloadBuilder {
     let names: Vec<String> = (0..3000).map(|file| format!("{}/{file}", file % 30)).collect();
     let files: Vec<(&str, u64)> = names.iter().map(|name| (name.as_str(), 300)).collect();
-    Payload::folder("many", &files).create().unwrap()
+    Payload::folder("many", &files)
 }
 
 fn run(shell: &Shell, limit: &str, arguments: Vec<String>) -> Output {
-    finish(shell.command_after(limit, arguments).spawn().unwrap())
+    Process::new(&mut shell.command_after(limit, arguments)).finish()
 }
 
 #[test]
 fn verify_and_create_need_few() {
-    let (shell, payload) = (Shell::new(), many_files());
-    let dir = payload.folder_path().to_str().unwrap();
+    let (shell, payload) = (Shell::new(), many_files().create().unwrap());
     let content = payload.folder_path().join("many").to_str().unwrap().to_owned();
     for round in 0..5 {
-        run(&shell, FEWEST, words("verify", &payload, &[dir])).expect(0);
+        run(&shell, FEWEST, words("verify", &payload, &[dir(&payload)])).expect(0);
         let output = format!("{round}.torrent");
         let create = ["create", &content, "-o", &output].map(str::to_owned);
         run(&shell, FEWEST, create.to_vec()).expect(0);
@@ -49,37 +45,33 @@ fn deep_folders_need_few() {
 
 #[test]
 fn download_needs_few() {
-    let (shell, payload) = (Shell::new(), many_files());
-    let seeders: Vec<_> = (0..4).map(|_| Script::seeder(&payload).listen()).collect();
-    let peers: Vec<String> = seeders.iter().map(|seeder| seeder.address().to_string()).collect();
-    let peers = peers.iter().flat_map(|peer| ["--peer", peer.as_str()]);
-    let rest: Vec<&str> = ["-o", "out", "--port", "0"].into_iter().chain(peers).collect();
-    run(&shell, FEWEST, words("download", &payload, &rest)).expect(0);
-    payload.compare(shell.join("out")).unwrap();
+    let scene = Scene::new(many_files());
+    let others: Vec<_> = (0..3).map(|_| Script::seeder(&scene.payload).listen()).collect();
+    let peers: Vec<String> = others.iter().map(|seeder| seeder.address().to_string()).collect();
+    let peers: Vec<&str> = peers.iter().flat_map(|peer| ["--peer", peer]).collect();
+    run(&scene.shell, FEWEST, scene.words(&peers)).expect(0);
+    scene.compare();
 }
 
 #[test]
 fn seed_needs_few() {
-    let (shell, payload) = (Shell::new(), many_files());
-    let (port, dir) = (dead_port(), payload.folder_path().to_str().unwrap());
-    let number = port.to_string();
-    let rest = [dir, "--json", "--port", &number, "--ratio", "4"];
-    let mut seeding = shell.start_after(FEWEST, words("seed", &payload, &rest));
-    seeding.wait_for_event("started");
-    for _ in 0..4 {
-        let leecher = Script::leecher(&payload).connect(([127, 0, 0, 1], port).into()).unwrap();
-        assert!(leecher.wait_for(LIMIT, |seen| seen.complete));
-    }
+    let (shell, payload) = (Shell::new(), many_files().create().unwrap());
+    let rest = [dir(&payload), "--json", "--port", "0", "--bind", "127.0.0.1", "--ratio", "4"];
+    let mut seeding =
+        Process::new(&mut shell.command_after(FEWEST, words("seed", &payload, &rest)));
+    let started = seeding.wait_for_event("started");
+    let address = started["listen"][0].as_str().unwrap().parse().unwrap();
+    (0..4).for_each(|_| leech(&payload, address));
     seeding.finish().expect(0);
 }
 
 #[test]
 fn fewer_are_refused() {
     let (shell, payload) = (Shell::new(), Payload::file("a", 1000).create().unwrap());
-    let dir = payload.folder_path().to_str().unwrap();
     let expected = "63 open files are too few: raise the limit to at least 64 (ulimit -n)";
     for command in ["verify", "seed"] {
-        let output = run(&shell, "ulimit -n 63", words(command, &payload, &[dir, "--json"]));
+        let rest = [dir(&payload), "--json"];
+        let output = run(&shell, "ulimit -n 63", words(command, &payload, &rest));
         assert_eq!(output.expect(1).error("failure"), expected);
     }
     let output = run(&shell, "ulimit -n 63", words("download", &payload, &["--json"]));
@@ -91,9 +83,8 @@ fn fewer_are_refused() {
 #[test]
 fn soft_limit_is_raised() {
     let (shell, payload) = (Shell::new(), Payload::file("a", 1000).create().unwrap());
-    let dir = payload.folder_path().to_str().unwrap();
-    let seed = words("seed", &payload, &[dir, "--json", "--port", "0"]);
-    let mut seeding = shell.start_after("ulimit -S -n 40", seed);
+    let seed = words("seed", &payload, &[dir(&payload), "--json", "--port", "0"]);
+    let mut seeding = Process::new(&mut shell.command_after("ulimit -S -n 40", seed));
     seeding.wait_for_event("started");
     let limits = fs::read_to_string(format!("/proc/{}/limits", seeding.id())).unwrap();
     let line = limits.lines().find(|line| line.starts_with("Max open files")).unwrap();
@@ -103,16 +94,13 @@ fn soft_limit_is_raised() {
 
 #[test]
 fn error_names_the_limit() {
-    let (shell, payload) = (Shell::new(), many_files());
-    let seeder = Script::seeder(&payload).held().listen();
-    let peer = seeder.address().to_string();
-    let rest = ["--json", "-o", "out", "--port", "0", "--peer", &peer];
-    let mut download = shell.start(words("download", &payload, &rest));
+    let scene = Scene::with(many_files(), Script::held);
+    let mut download = scene.shell.start(scene.words(&["--json"]));
     download.wait_for_event("peer");
     let few = Rlimit { current: Some(3), maximum: Some(3) };
     let id = Pid::from_raw(download.id().try_into().unwrap());
     prlimit(id, Resource::Nofile, few).unwrap();
-    seeder.release();
+    scene.peer.release();
     let message = download.finish().expect(6).error("disk");
     assert!(message.contains("ulimit -n") && !message.contains("the disk"), "{message}");
 }

@@ -2,16 +2,16 @@
 
 use std::fs;
 
-use testkit::{Answer, Behaviour, HttpTracker, Payload, Script};
+use testkit::{Answer, Behaviour, HttpTracker, Payload, PayloadBuilder, Script};
 
-use crate::support::{Output, Shell, dead_port, words};
+use crate::support::{Output, Scene, Shell, dead_peer, words};
 
 fn run(shell: &Shell, payload: &Payload, flags: &[&str]) -> Output {
     shell.run(words("download_piece", payload, &[flags, &["--port", "0"]].concat()))
 }
 
-fn payload() -> Payload {
-    Payload::folder("set", &[("a", 50_000), ("b", 50_000)]).create().unwrap()
+fn payload() -> PayloadBuilder {
+    Payload::folder("set", &[("a", 50_000), ("b", 50_000)])
 }
 
 /// Returns the bytes of a piece.
@@ -21,10 +21,7 @@ fn piece(payload: &Payload, index: usize) -> Vec<u8> {
 
 #[test]
 fn each_piece_is_downloaded() {
-    let payload = payload();
-    let seeder = Script::seeder(&payload).listen();
-    let address = seeder.address().to_string();
-    let shell = Shell::new();
+    let Scene { payload, peer: _peer, address, shell } = Scene::new(payload());
     for index in 0..4 {
         let (number, file) = (index.to_string(), format!("piece_{index}.dat"));
         let flags = [&number, "-o", &file, "--peer", &address, "--json"];
@@ -54,17 +51,15 @@ fn piece_goes_to_stdout() {
 
 #[test]
 fn text_names_output_file() {
-    let payload = payload();
-    let seeder = Script::seeder(&payload).listen();
-    let address = seeder.address().to_string();
-    let output = run(&Shell::new(), &payload, &["0", "-o", "p", "--peer", &address]).expect(0);
+    let Scene { payload, peer: _peer, address, shell } = Scene::new(payload());
+    let output = run(&shell, &payload, &["0", "-o", "p", "--peer", &address]).expect(0);
     assert!(output.stdout().starts_with("piece 0: 32768 bytes, sha1 "), "{}", output.stdout());
     assert!(output.stdout().ends_with(": p\n"));
 }
 
 #[test]
 fn index_past_end_is_refused() {
-    let (payload, shell) = (payload(), Shell::new());
+    let (payload, shell) = (payload().create().unwrap(), Shell::new());
     for index in ["4", "4294967295"] {
         let message = run(&shell, &payload, &[index, "-o", "p", "--json"]).expect(2).error("usage");
         assert!(message.contains("below 4") && message.contains(index), "{message}");
@@ -73,10 +68,7 @@ fn index_past_end_is_refused() {
 
 #[test]
 fn existing_file_needs_overwrite() {
-    let payload = payload();
-    let seeder = Script::seeder(&payload).listen();
-    let address = seeder.address().to_string();
-    let shell = Shell::new();
+    let Scene { payload, peer, address, shell } = Scene::new(payload());
     shell.write("p", "precious");
     let flags = ["1", "-o", "p", "--peer", &address, "--json"];
     assert!(run(&shell, &payload, &flags).expect(6).error("disk").contains("--overwrite"));
@@ -84,23 +76,20 @@ fn existing_file_needs_overwrite() {
     run(&shell, &payload, &[&flags[..], &["--overwrite"]].concat()).expect(0);
     assert!(fs::read(shell.join("p")).unwrap() == piece(&payload, 1));
     // A file that already is the piece stays.
-    let requests = seeder.seen().requests.len();
+    let requests = peer.seen().requests.len();
     run(&shell, &payload, &flags).expect(0);
-    assert_eq!(seeder.seen().requests.len(), requests);
+    assert_eq!(peer.seen().requests.len(), requests);
     run(&shell, &payload, &["1", "-o", "p/below", "--peer", &address, "--json"]).expect(6);
 }
 
 #[test]
 fn useless_peers_leave_no_file() {
-    let payload = payload();
-    let shell = Shell::new();
-    let dead = format!("127.0.0.1:{}", dead_port());
+    let corrupt = |peer: Script| peer.behaviour(Behaviour::Corrupt { every: 1 });
+    let Scene { payload, peer: _peer, address: corrupt, shell } = Scene::with(payload(), corrupt);
+    let dead = dead_peer();
     let flags = ["0", "-o", "p", "--stall-timeout", "2", "--json", "--peer"];
     let output = run(&shell, &payload, &[&flags[..], &[&dead]].concat()).expect(4);
     assert!(output.error("network").contains(&dead));
-
-    let corrupt = Script::seeder(&payload).behaviour(Behaviour::Corrupt { every: 1 }).listen();
-    let corrupt = corrupt.address().to_string();
     run(&shell, &payload, &[&flags[..], &[&corrupt]].concat()).expect(5).error("bad_data");
     assert_eq!(fs::read_dir(shell.path()).unwrap().count(), 0, "nothing is left behind");
 }

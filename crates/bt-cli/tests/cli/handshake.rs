@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use testkit::{Behaviour, Payload, Script};
 
-use crate::support::{Output, Shell, dead_port, words};
+use crate::support::{Output, Shell, dead_peer, words};
 
 fn run(payload: &Payload, address: &str, flags: &[&str]) -> Output {
     Shell::new().run(words("handshake", payload, &[&[address], flags].concat()))
@@ -49,7 +49,7 @@ fn peers_without_handshake_fail() {
         assert!(output.error("network").contains(&address), "{behaviour:?}");
         assert!(peer.wait_for(Duration::from_secs(5), |seen| seen.connections == 1));
     }
-    let dead = format!("127.0.0.1:{}", dead_port());
+    let dead = dead_peer();
     run(&payload, &dead, &["--json"]).expect(4).error("network");
 }
 

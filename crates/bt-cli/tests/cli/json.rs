@@ -7,10 +7,12 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 use testkit::{Answer, Behaviour, HttpTracker, Payload, Script};
 
-use crate::support::{Shell, dead_port, words};
+use crate::support::{Shell, dead_tracker, dir, words};
 
-/// The fields of each section of the page, with their types.
-type Sections = BTreeMap<String, BTreeMap<String, String>>;
+/// The fields of a section of the page, with their types.
+type Fields = BTreeMap<String, String>;
+/// The sections of the page, by name.
+type Sections = BTreeMap<String, Fields>;
 
 fn source_folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("src")
@@ -61,80 +63,69 @@ fn values_of(section: &str, field: &str) -> BTreeSet<String> {
     row.unwrap().split('`').skip(1).step_by(2).map(str::to_owned).collect()
 }
 
-/// The fields of the page that were in an object.
-#[derive(Default)]
-struct Seen(BTreeSet<String>);
-
-impl Seen {
-    /// Compares an object with a section of the page. `prefix` is the name of the array it is in.
-    #[track_caller]
-    fn compare(&mut self, object: &Value, fields: &BTreeMap<String, String>, prefix: &str) {
-        for (name, value) in object.as_object().expect("an object") {
-            let name = format!("{prefix}{name}");
-            let kind = fields.get(&name).unwrap_or_else(|| panic!("{name} is not on the page"));
-            assert!(is_covered(kind, value), "{name}: {value} is not {kind}");
-            let items = value.as_array().into_iter().flatten();
-            items.filter(|item| item.is_object()).for_each(|item| {
-                self.compare(item, fields, &format!("{name}[]."));
-            });
-            self.0.insert(name);
-        }
+/// Compares an object with a section of the page. `prefix` is the name of the array it is in.
+/// Returns the fields of the object.
+#[track_caller]
+fn fields_in(object: &Value, fields: &Fields, prefix: &str) -> BTreeSet<String> {
+    let mut seen = BTreeSet::new();
+    for (name, value) in object.as_object().expect("an object") {
+        let name = format!("{prefix}{name}");
+        let kind = fields.get(&name).unwrap_or_else(|| panic!("{name} is not on the page"));
+        assert!(is_covered(kind, value), "{name}: {value} is not {kind}");
+        let items = value.as_array().into_iter().flatten().filter(|item| item.is_object());
+        items.for_each(|item| seen.extend(fields_in(item, fields, &format!("{name}[]."))));
+        seen.insert(name);
     }
+    seen
+}
 
-    /// Fails if a field of the page was in no object.
-    #[track_caller]
-    fn finish(self, section: &str, fields: &BTreeMap<String, String>) {
-        let page: BTreeSet<String> = fields.keys().cloned().collect();
-        assert_eq!(self.0, page, "{section}");
-    }
+/// Compares objects with a section of the page, each field of which must be in one of them.
+#[track_caller]
+fn compare_with(fields: &Fields, objects: &[Value]) {
+    let seen: BTreeSet<String> =
+        objects.iter().flat_map(|object| fields_in(object, fields, "")).collect();
+    assert_eq!(seen, fields.keys().cloned().collect());
 }
 
 /// Compares the objects of a command with its section of the page.
 #[track_caller]
 fn compare(section: &str, objects: &[Value]) {
-    let page = page();
-    let fields = page.get(section).unwrap_or_else(|| panic!("{section} is not on the page"));
-    let mut seen = Seen::default();
-    objects.iter().for_each(|object| seen.compare(object, fields, ""));
-    seen.finish(section, fields);
+    compare_with(page().get(section).expect(section), objects);
+}
+
+/// A torrent whose first tracker does not listen, and its second tracker.
+fn tracked(length: u64) -> (Payload, HttpTracker) {
+    let tracker = HttpTracker::start();
+    let payload = Payload::file("a", length).tier([dead_tracker()]).tier([tracker.url()]);
+    (payload.create().unwrap(), tracker)
 }
 
 #[test]
 fn page_describes_download_events() {
-    let (shell, tracker) = (Shell::new(), HttpTracker::start());
-    let dead = format!("http://127.0.0.1:{}/announce", dead_port());
-    let payload = Payload::file("a", 900_000).tier([dead]).tier([tracker.url()]);
-    let payload = payload.create().unwrap();
+    let (payload, tracker) = tracked(900_000);
     let honest = Script::seeder(&payload).listen();
     let corrupt = Script::seeder(&payload).behaviour(Behaviour::Corrupt { every: 1 }).listen();
     tracker.answer(Answer::Peers(vec![honest.address(), corrupt.address()]));
     let rest = ["--json", "--port", "0", "-o", "out", "--max-down", "300K"];
-    let output = shell.run(words("download", &payload, &rest)).expect(0);
-    let events = compare_events(output.objects());
-    let all =
+    let output = Shell::new().run(words("download", &payload, &rest)).expect(0);
+    let events =
         ["started", "progress", "piece", "peer", "tracker", "warning", "completed", "stopped"];
-    assert_eq!(events, BTreeSet::from(all.map(str::to_owned)));
+    compare_events(output.objects(), &events);
 }
 
 #[test]
 fn page_describes_seed_events() {
-    let (shell, tracker) = (Shell::new(), HttpTracker::start());
-    let dead = format!("http://127.0.0.1:{}/announce", dead_port());
-    let payload = Payload::file("a", 100_000).tier([dead]).tier([tracker.url()]);
-    let payload = payload.create().unwrap();
+    let (payload, tracker) = tracked(100_000);
     let leecher = Script::leecher(&payload).listen();
     tracker.answer(Answer::Peers(vec![leecher.address()]));
-    let dir = payload.folder_path().to_str().unwrap();
-    let rest = [dir, "--json", "--port", "0", "--bind", "127.0.0.1", "--seed-time", "3s"];
-    let output = shell.run(words("seed", &payload, &rest)).expect(0);
-    let events = compare_events(output.objects());
-    let all = ["started", "progress", "peer", "tracker", "stopped"];
-    assert_eq!(events, BTreeSet::from(all.map(str::to_owned)));
+    let rest = [dir(&payload), "--json", "--port", "0", "--bind", "127.0.0.1", "--seed-time", "3s"];
+    let output = Shell::new().run(words("seed", &payload, &rest)).expect(0);
+    compare_events(output.objects(), &["started", "progress", "peer", "tracker", "stopped"]);
 }
 
-/// Compares events of each name with their sections. Returns the names.
+/// Compares events of each name with their sections. They must have these names.
 #[track_caller]
-fn compare_events(mut objects: Vec<Value>) -> BTreeSet<String> {
+fn compare_events(mut objects: Vec<Value>, names: &[&str]) {
     let schema = objects[0].as_object_mut().unwrap().remove("schema");
     assert_eq!(schema, Some(1.into()));
     let mut by_event: BTreeMap<String, Vec<Value>> = BTreeMap::new();
@@ -145,11 +136,10 @@ fn compare_events(mut objects: Vec<Value>) -> BTreeSet<String> {
     for (event, objects) in &by_event {
         let mut fields = page.get(event).unwrap_or_else(|| panic!("{event}")).clone();
         fields.extend(page["download"].clone());
-        let mut seen = Seen::default();
-        objects.iter().for_each(|object| seen.compare(object, &fields, ""));
-        seen.finish(event, &fields);
+        compare_with(&fields, objects);
     }
-    by_event.into_keys().collect()
+    let names: BTreeSet<&str> = names.iter().copied().collect();
+    assert_eq!(by_event.keys().map(String::as_str).collect::<BTreeSet<_>>(), names);
 }
 
 /// The description of a field lists every value that the code can give it.
@@ -225,7 +215,7 @@ fn page_describes_errors() {
     for arguments in [&["info", "page.torrent"][..], &["info"], &["decode", "d3:cow"]] {
         let output = shell.run(arguments.iter().chain(&["--json"]));
         let last = output.objects().pop().unwrap();
-        Seen::default().compare(&last["error"], &page["error"], "");
+        fields_in(&last["error"], &page["error"], "");
     }
 }
 
@@ -250,9 +240,7 @@ fn page_describes_info_and_verify() {
 
 #[test]
 fn page_describes_network_commands() {
-    let (shell, tracker) = (Shell::new(), HttpTracker::start());
-    let dead = format!("http://127.0.0.1:{}/announce", dead_port());
-    let payload = Payload::file("a", 50_000).tier([dead]).tier([tracker.url()]).create().unwrap();
+    let (shell, (payload, tracker)) = (Shell::new(), tracked(50_000));
     let seeder = Script::seeder(&payload).listen();
     let address = seeder.address().to_string();
     let object = |command: &str, rest: &[&str]| {
@@ -263,8 +251,8 @@ fn page_describes_network_commands() {
     tracker.answer(Answer::Peers(vec![seeder.address()]));
     let peers = object("peers", &[]);
     let page = page();
-    let of_tracker = |tracker: &Value| Seen::default().compare(tracker, &page["tracker"], "");
-    peers["trackers"].as_array().unwrap().iter().for_each(of_tracker);
+    let trackers = peers["trackers"].as_array().unwrap();
+    trackers.iter().for_each(|tracker| _ = fields_in(tracker, &page["tracker"], ""));
     let keys: BTreeSet<String> = peers.as_object().unwrap().keys().cloned().collect();
     assert_eq!(keys, page["peers"].keys().cloned().collect());
     compare("handshake", &[object("handshake", &[&address])]);

@@ -3,12 +3,19 @@
 use std::fs;
 use std::time::{Duration, Instant};
 
-use testkit::{Answer, Behaviour, HttpTracker, Payload, Script};
+use testkit::{Answer, Behaviour, HttpTracker, Payload, PayloadBuilder};
 
-use crate::support::{Output, Shell, dead_port, finish, mute_udp, web_server, words};
+use crate::support::{
+    Output, Scene, Shell, dead_peer, dead_port, dead_tracker, dir, finish, mute_udp, web_server,
+    words,
+};
+
+fn film() -> PayloadBuilder {
+    Payload::file("film", 600_000)
+}
 
 fn payload() -> Payload {
-    Payload::file("film", 600_000).create().unwrap()
+    film().create().unwrap()
 }
 
 fn text(payload: &Payload, command: &str, rest: &[&str]) -> Output {
@@ -16,9 +23,20 @@ fn text(payload: &Payload, command: &str, rest: &[&str]) -> Output {
     Shell::new().run(words(command, payload, &rest))
 }
 
+/// Seeds for a while.
+fn seed(payload: &Payload, flags: &[&str]) -> Output {
+    text(payload, "seed", &[&[dir(payload), "--seed-time", "1"], flags].concat()).expect(0)
+}
+
 /// The lines of standard error that contain `part`.
 fn lines<'a>(output: &'a Output, part: &str) -> Vec<&'a str> {
     output.stderr.lines().filter(|line| line.contains(part)).collect()
+}
+
+/// Fails unless one line of standard error contains `part`.
+#[track_caller]
+fn one_line(output: &Output, part: &str) {
+    assert_eq!(lines(output, part).len(), 1, "{part} in {}", output.stderr);
 }
 
 #[test]
@@ -26,12 +44,9 @@ fn missing_peer_sources_are_reported_early() {
     let warning = "the torrent names no tracker, and no --peer is given";
     let payload = payload();
     let download = text(&payload, "download", &["--timeout", "1"]).expect(4);
-    assert_eq!(lines(&download, warning).len(), 1, "{}", download.stderr);
-    let dir = payload.folder_path().to_str().unwrap();
-    let seed = text(&payload, "seed", &[dir, "--seed-time", "1"]).expect(0);
-    assert_eq!(lines(&seed, warning).len(), 1, "{}", seed.stderr);
-    let quiet = text(&payload, "seed", &[dir, "--seed-time", "1", "-q"]).expect(0);
-    assert_eq!(quiet.stderr, "");
+    one_line(&download, warning);
+    one_line(&seed(&payload, &[]), warning);
+    assert_eq!(seed(&payload, &["-q"]).stderr, "");
     let objects = text(&payload, "download", &["--timeout", "1", "--json"]).expect(4).objects();
     let is_warning = |object: &serde_json::Value| {
         let message = object["message"].as_str().unwrap_or_default();
@@ -39,7 +54,7 @@ fn missing_peer_sources_are_reported_early() {
     };
     assert_eq!(objects.iter().filter(|object| is_warning(object)).count(), 1, "{objects:?}");
 
-    let peer = format!("127.0.0.1:{}", dead_port());
+    let peer = dead_peer();
     let named = text(&payload, "download", &["--timeout", "1", "--peer", &peer]).expect(4);
     assert!(lines(&named, warning).is_empty(), "{}", named.stderr);
 }
@@ -47,7 +62,7 @@ fn missing_peer_sources_are_reported_early() {
 #[test]
 fn trackerless_private_torrent_is_reported() {
     let payload = Payload::file("film", 100_000).private().create().unwrap();
-    let peer = format!("127.0.0.1:{}", dead_port());
+    let peer = dead_peer();
     let output = text(&payload, "download", &["--timeout", "1", "--peer", &peer]).expect(4);
     let warning = "warning: film: the torrent is private and names no tracker, so no peer can be \
         found: get it again from where it is shared";
@@ -61,7 +76,7 @@ fn trackerless_private_torrent_is_reported() {
 #[test]
 fn unreachable_peers_are_counted() {
     let payload = payload();
-    let dead: Vec<String> = (0..2).map(|_| format!("127.0.0.1:{}", dead_port())).collect();
+    let dead: Vec<String> = (0..2).map(|_| dead_peer()).collect();
     let error = |flags: &[&str]| {
         let output = text(&payload, "download", &[&["--timeout", "1"], flags].concat()).expect(4);
         lines(&output, "error: ").join("\n")
@@ -85,11 +100,13 @@ fn listening_address_is_named() {
     let download = [&["-o", "out", "--timeout", "1"][..], &flags].concat();
     let output = shell.run(words("download", &payload, &download)).expect(4);
     let advice = format!("or wait until one connects; listening on 127.0.0.1:{port}");
-    assert_eq!(lines(&output, &advice).len(), 1, "{}", output.stderr);
-    let seed = [&[payload.folder_path().to_str().unwrap(), "--seed-time", "1"][..], &flags];
+    one_line(&output, &advice);
+    let seed = [&[dir(&payload), "--seed-time", "1"][..], &flags];
     let output = shell.run(words("seed", &payload, &seed.concat())).expect(0);
+    let line = format!("listening on 127.0.0.1:{port}");
+    assert!(output.stderr.lines().any(|shown| shown == line), "{}", output.stderr);
     let advice = format!("give peers the address of this computer and port {port}");
-    assert_eq!(lines(&output, &advice).len(), 1, "{}", output.stderr);
+    one_line(&output, &advice);
 }
 
 #[test]
@@ -97,8 +114,7 @@ fn tracker_warning_is_one_line() {
     let tracker = HttpTracker::start();
     let payload = Payload::file("film", 100_000).tracker(tracker.url()).create().unwrap();
     tracker.answer(Answer::Raw(b"d8:intervali60e5:peers0:15:warning message4:slowe".to_vec()));
-    let dir = payload.folder_path().to_str().unwrap();
-    let output = text(&payload, "seed", &[dir, "--seed-time", "2s"]).expect(0);
+    let output = seed(&payload, &[]);
     let warning = format!("warning: film: tracker {} warns: slow", tracker.url());
     assert_eq!(lines(&output, "slow"), [warning]);
 }
@@ -108,34 +124,30 @@ fn failing_tracker_is_one_line() {
     let refusing = HttpTracker::start();
     let reason = "Torrent not registered".to_owned();
     refusing.answer(Answer::Failure { reason, retry_in: None });
-    let dead = format!("http://127.0.0.1:{}/announce", dead_port());
+    let dead = dead_tracker();
     let payload = Payload::file("film", 100_000).tracker(refusing.url()).tracker(&dead);
     let payload = payload.create().unwrap();
-    let dir = payload.folder_path().to_str().unwrap();
-    let output = text(&payload, "seed", &[dir, "--seed-time", "2s"]).expect(0);
+    let output = seed(&payload, &[]);
     let refused = format!("warning: film: tracker {}: the tracker refused: ", refusing.url());
-    assert_eq!(lines(&output, &refused).len(), 1, "{}", output.stderr);
+    one_line(&output, &refused);
     let failed = format!("warning: film: tracker {dead}: cannot connect to ");
-    assert_eq!(lines(&output, &failed).len(), 1, "{}", output.stderr);
+    one_line(&output, &failed);
 }
 
 #[test]
 fn timeout_shows_progress() {
-    let payload = payload();
-    let slow = Script::seeder(&payload).delay(Duration::from_millis(150)).listen();
-    let address = slow.address().to_string();
-    let output = text(&payload, "download", &["--timeout", "2", "--peer", &address]).expect(4);
+    let slow = Scene::with(film(), |peer| peer.delay(Duration::from_millis(150)));
+    let output = slow.download(&["--timeout", "2"]).expect(4);
     let error = lines(&output, "error: ").join("\n");
     assert!(error.contains("not finished after 2s: "), "{error}");
     assert!(error.contains("% done (") && error.contains(" of 19 pieces, "), "{error}");
     assert!(error.contains(" of 586 KiB), downloading at "), "{error}");
 
-    let stalled = Script::seeder(&payload).behaviour(Behaviour::Chokes).listen();
-    let address = stalled.address().to_string();
-    let output = text(&payload, "download", &["--timeout", "1", "--peer", &address]).expect(4);
+    let stalled = Scene::with(film(), |peer| peer.behaviour(Behaviour::Chokes));
+    let output = stalled.download(&["--timeout", "1"]).expect(4);
     let error = "not finished after 1s: 0% done (0 of 19 pieces, 0 B of 586 KiB); \
         1 peer is connected, but no data arrives";
-    assert_eq!(lines(&output, error).len(), 1, "{}", output.stderr);
+    one_line(&output, error);
 }
 
 /// A shutdown does not wait for trackers that never answered.
@@ -143,7 +155,7 @@ fn timeout_shows_progress() {
 fn dead_trackers_do_not_delay_timeout() {
     let mute = mute_udp();
     let mute = format!("udp://{}/announce", mute.local_addr().unwrap());
-    let dead = format!("http://127.0.0.1:{}/announce", dead_port());
+    let dead = dead_tracker();
     let payload = Payload::file("film", 100_000).tracker(&dead).tracker(&mute).create().unwrap();
     let start = Instant::now();
     let output = text(&payload, "download", &["--timeout", "4"]).expect(4);
@@ -181,7 +193,7 @@ fn folder_without_pieces_is_refused() {
     shell.write("set/a", [7; 100]);
     let output = shell.run(words("seed", &payload, &[".", "--port", "0"])).expect(5);
     assert!(lines(&output, "serving").is_empty(), "{}", output.stderr);
-    assert_eq!(lines(&output, "no good piece of the torrent in .").len(), 1, "{}", output.stderr);
+    one_line(&output, "no good piece of the torrent in .");
 }
 
 #[test]
@@ -297,62 +309,46 @@ fn unusable_state_folder_is_named() {
     assert_eq!(error, expected);
 
     // A seed-only torrent does not need the folder.
-    let dir = payload.folder_path().to_str().unwrap();
-    let seed = [&[dir, "--seed-time", "1"][..], &flags].concat();
+    let seed = [&[dir(&payload), "--seed-time", "1"][..], &flags].concat();
     let output = shell.run(words("seed", &payload, &seed)).expect(0);
     let warning = "warning: seed verifies everything at each start: cannot keep a record of \
         verified pieces in state/below: not a directory; choose a folder with --state-dir";
     assert_eq!(lines(&output, "--state-dir"), [warning]);
-    assert_eq!(lines(&output, "serving 19 of 19 pieces").len(), 1, "{}", output.stderr);
+    one_line(&output, "serving 19 of 19 pieces");
 }
 
 #[test]
 fn seed_without_home_serves() {
     let (payload, shell) = (payload(), Shell::new());
-    let dir = payload.folder_path().to_str().unwrap();
-    let arguments = words("seed", &payload, &[dir, "--port", "0", "--seed-time", "1"]);
+    let arguments = words("seed", &payload, &[dir(&payload), "--port", "0", "--seed-time", "1"]);
     let mut command = shell.command(arguments);
     command.env("HOME", "/dev/null/home");
     let output = finish(command.spawn().unwrap()).expect(0);
-    assert_eq!(lines(&output, "serving 19 of 19 pieces").len(), 1, "{}", output.stderr);
+    one_line(&output, "serving 19 of 19 pieces");
 }
 
 #[test]
 fn unwritable_folder_names_its_flag() {
-    let (payload, shell) = (payload(), Shell::new());
-    shell.write("file", "");
-    let seeder = Script::seeder(&payload).listen();
-    let address = seeder.address().to_string();
-    let flags = ["-o", "file/below", "--port", "0", "--peer", &address, "--json"];
-    let error = shell.run(words("download", &payload, &flags)).expect(6).error("disk");
-    assert!(error.ends_with("choose another folder (-o)"), "{error}");
-}
-
-#[test]
-fn full_disk_is_reported_on_stderr() {
-    let Ok(full) = fs::OpenOptions::new().write(true).open("/dev/full") else { return };
-    let (payload, shell) = (payload(), Shell::new());
-    let mut command = shell.command(words("info", &payload, &["--json"]));
-    let output = finish(command.stdout(full).spawn().unwrap()).expect(6);
-    assert_eq!(lines(&output, "error: cannot write to standard output").len(), 1);
+    let scene = Scene::new(film());
+    scene.shell.write("file", "");
+    let flags = ["-o", "file/below", "--port", "0", "--peer", &scene.address, "--json"];
+    let output = scene.shell.run(words("download", &scene.payload, &flags));
+    let error = output.expect(6).error("disk");
+    assert!(error.contains("file") && error.ends_with("choose another folder (-o)"), "{error}");
 }
 
 #[test]
 fn fetched_size_is_shown() {
-    let payload = payload();
-    let seeder = Script::seeder(&payload).listen();
-    let address = seeder.address().to_string();
-    let shell = Shell::new();
-    let flags = ["-o", "out", "--port", "0", "--peer", &address];
-    let whole = shell.run(words("download", &payload, &flags)).expect(0).stdout();
+    let scene = Scene::new(film());
+    let whole = scene.download(&[]).expect(0).stdout();
     assert!(whole.starts_with("film: complete, 586 KiB in "), "{whole}");
     // The second half of the file is lost.
-    let file = fs::OpenOptions::new().write(true).open(shell.join("out/film")).unwrap();
+    let file = fs::OpenOptions::new().write(true).open(scene.shell.join("out/film")).unwrap();
     file.set_len(300_000).unwrap();
-    let rest = shell.run(words("download", &payload, &flags)).expect(0);
+    let rest = scene.download(&[]).expect(0);
     let part = rest.stdout();
     assert!(part.starts_with("film: complete, 586 KiB, of which 298 KiB in "), "{part}");
-    assert_eq!(lines(&rest, "film: resuming, 9 of 19 pieces already here").len(), 1);
+    one_line(&rest, "film: resuming, 9 of 19 pieces already here");
 }
 
 /// A torrent with a pad file (BEP 47) between two others.
@@ -405,14 +401,14 @@ fn padding_is_not_counted() {
 fn unused_web_seeds_are_named() {
     let shell = Shell::new();
     shell.write("a", [7; 100]);
-    let tracker = format!("http://127.0.0.1:{}/announce", dead_port());
+    let tracker = dead_tracker();
     let web = "http://web.example/a";
     shell.run(["create", "a", "-t", &tracker, "-w", web]).expect(0);
     let info = shell.run(["info", "a.torrent"]).expect(0).stdout();
     assert!(info.contains("http://web.example/a (not used yet)"), "{info}");
     let flags = ["download", "a.torrent", "-o", "out", "--port", "0", "--timeout", "1"];
     let output = shell.run(flags).expect(4);
-    assert_eq!(lines(&output, "1 web seed is not used").len(), 1, "{}", output.stderr);
+    one_line(&output, "1 web seed is not used");
 }
 
 #[test]
@@ -424,5 +420,5 @@ fn log_has_no_module_path() {
         "{}",
         output.stderr
     );
-    assert_eq!(lines(&output, "info: listening on 0.0.0.0:").len(), 1, "{}", output.stderr);
+    one_line(&output, "info: listening on 0.0.0.0:");
 }

@@ -5,14 +5,14 @@ use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
+use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{self, Receiver};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use tempfile::TempDir;
-use testkit::Payload;
+use testkit::{Payload, PayloadBuilder, Script, ScriptedPeer};
 
 /// The longest that a process may take before the test fails.
 const LIMIT: Duration = Duration::from_secs(90);
@@ -42,20 +42,17 @@ impl Shell {
         path
     }
 
-    pub(crate) fn command<A: AsRef<OsStr>>(
-        &self,
-        arguments: impl IntoIterator<Item = A>,
-    ) -> Command {
+    pub(crate) fn command(&self, arguments: impl IntoIterator<Item: AsRef<OsStr>>) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_bt-cli"));
         command.args(arguments);
         self.prepare(command)
     }
 
     /// Returns a command that a shell runs after `shell`, for example `ulimit -n 64`.
-    pub(crate) fn command_after<A: AsRef<OsStr>>(
+    pub(crate) fn command_after(
         &self,
         shell: &str,
-        arguments: impl IntoIterator<Item = A>,
+        arguments: impl IntoIterator<Item: AsRef<OsStr>>,
     ) -> Command {
         let mut command = Command::new("/bin/sh");
         let script = format!(r#"{shell} && exec "$0" "$@""#);
@@ -71,15 +68,22 @@ impl Shell {
     }
 
     /// Runs the program to its end.
-    pub(crate) fn run<A: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = A>) -> Output {
-        finish(self.command(arguments).spawn().expect("bt-cli starts"))
+    pub(crate) fn run(&self, arguments: impl IntoIterator<Item: AsRef<OsStr>>) -> Output {
+        self.start(arguments).finish()
+    }
+
+    /// Runs the program to its end, with a standard output that is closed.
+    pub(crate) fn run_unread(&self, arguments: impl IntoIterator<Item: AsRef<OsStr>>) -> Output {
+        let mut child = self.command(arguments).spawn().expect("bt-cli starts");
+        drop(child.stdout.take());
+        finish(child)
     }
 
     /// Runs the program to its end, with `input` on standard input.
-    pub(crate) fn run_with<A: AsRef<OsStr>>(
+    pub(crate) fn run_with(
         &self,
         input: &[u8],
-        arguments: impl IntoIterator<Item = A>,
+        arguments: impl IntoIterator<Item: AsRef<OsStr>>,
     ) -> Output {
         let mut command = self.command(arguments);
         let mut child = command.stdin(Stdio::piped()).spawn().expect("bt-cli starts");
@@ -91,24 +95,8 @@ impl Shell {
     }
 
     /// Starts the program. The test reads its lines meanwhile.
-    pub(crate) fn start<A: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = A>) -> Process {
-        Self::watch(&mut self.command(arguments))
-    }
-
-    /// Starts [`Self::command_after`].
-    pub(crate) fn start_after<A: AsRef<OsStr>>(
-        &self,
-        shell: &str,
-        arguments: impl IntoIterator<Item = A>,
-    ) -> Process {
-        Self::watch(&mut self.command_after(shell, arguments))
-    }
-
-    fn watch(command: &mut Command) -> Process {
-        let mut child = command.spawn().expect("bt-cli starts");
-        let stdout: ChildStdout = child.stdout.take().expect("a pipe");
-        let stderr: ChildStderr = child.stderr.take().expect("a pipe");
-        Process { child, stdout: lines(stdout), stderr: lines(stderr), seen: Vec::new() }
+    pub(crate) fn start(&self, arguments: impl IntoIterator<Item: AsRef<OsStr>>) -> Process {
+        Process::new(&mut self.command(arguments))
     }
 }
 
@@ -116,6 +104,57 @@ impl Shell {
 pub(crate) fn words(command: &str, payload: &Payload, rest: &[&str]) -> Vec<String> {
     let torrent = payload.torrent_path().to_str().expect("a path in UTF-8");
     [command, torrent].iter().chain(rest).map(|word| (*word).to_owned()).collect()
+}
+
+/// Returns the folder that contains the data of `payload`.
+pub(crate) fn dir(payload: &Payload) -> &str {
+    payload.folder_path().to_str().expect("a path in UTF-8")
+}
+
+/// A torrent, a peer that listens, and a shell.
+pub(crate) struct Scene {
+    pub(crate) payload: Payload,
+    pub(crate) peer: ScriptedPeer,
+    pub(crate) address: String,
+    pub(crate) shell: Shell,
+}
+
+impl Scene {
+    /// The peer is an honest seeder.
+    pub(crate) fn new(payload: PayloadBuilder) -> Self {
+        Self::with(payload, |seeder| seeder)
+    }
+
+    /// The peer is a seeder with a change.
+    pub(crate) fn with(payload: PayloadBuilder, change: impl FnOnce(Script) -> Script) -> Self {
+        let payload = payload.create().expect("a payload");
+        let peer = change(Script::seeder(&payload)).listen();
+        let address = peer.address().to_string();
+        Self { payload, peer, address, shell: Shell::new() }
+    }
+
+    /// Returns the command line of a download from the peer to the folder `out`.
+    pub(crate) fn words(&self, flags: &[&str]) -> Vec<String> {
+        let rest = ["-o", "out", "--port", "0", "--peer", &self.address];
+        words("download", &self.payload, &[&rest, flags].concat())
+    }
+
+    pub(crate) fn download(&self, flags: &[&str]) -> Output {
+        self.shell.run(self.words(flags))
+    }
+
+    /// Fails unless the download is the payload.
+    #[track_caller]
+    pub(crate) fn compare(&self) {
+        self.payload.compare(self.shell.join("out")).unwrap();
+    }
+}
+
+/// Downloads the payload from the program at `address`, and fails unless that completes.
+#[track_caller]
+pub(crate) fn leech(payload: &Payload, address: SocketAddr) {
+    let leecher = Script::leecher(payload).connect(address).expect("the program listens");
+    assert!(leecher.wait_for(Duration::from_secs(60), |seen| seen.complete));
 }
 
 /// The output and status of a process that has ended.
@@ -167,33 +206,38 @@ impl Output {
     }
 }
 
-/// A process that has not ended yet.
+/// A process that has not ended yet. Lines have their line feeds.
 pub(crate) struct Process {
     child: Child,
-    stdout: Receiver<String>,
-    stderr: Receiver<String>,
-    seen: Vec<String>,
+    stdout: Receiver<Vec<u8>>,
+    stderr: Receiver<Vec<u8>>,
+    seen: Vec<u8>,
 }
 
 impl Process {
+    pub(crate) fn new(command: &mut Command) -> Self {
+        Self::watch(command.spawn().expect("bt-cli starts"))
+    }
+
+    fn watch(mut child: Child) -> Self {
+        let (stdout, stderr) = (lines(child.stdout.take()), lines(child.stderr.take()));
+        Self { child, stdout, stderr, seen: Vec::new() }
+    }
+
     /// Waits for a line of stdout that `enough` accepts.
     #[track_caller]
     pub(crate) fn wait_for(&mut self, enough: impl Fn(&str) -> bool) -> String {
-        loop {
-            match self.stdout.recv_timeout(LIMIT) {
-                Ok(line) => {
-                    self.seen.push(line.clone());
-                    if enough(&line) {
-                        return line;
-                    }
-                }
-                Err(_) => {
-                    drop(self.child.kill());
-                    let stderr: Vec<String> = self.stderr.try_iter().collect();
-                    panic!("no such line in\n{}\n{}", self.seen.join("\n"), stderr.join("\n"));
-                }
+        while let Ok(bytes) = self.stdout.recv_timeout(LIMIT) {
+            self.seen.extend_from_slice(&bytes);
+            let line = String::from_utf8_lossy(&bytes);
+            if enough(&line) {
+                return line.into_owned();
             }
         }
+        drop(self.child.kill());
+        let stderr = self.stderr.try_iter().flatten().collect::<Vec<u8>>();
+        let [seen, stderr] = [&self.seen, &stderr].map(|bytes| String::from_utf8_lossy(bytes));
+        panic!("no such line in\n{seen}\n{stderr}");
     }
 
     /// Waits for an event of that name.
@@ -219,19 +263,24 @@ impl Process {
     /// Reads until the process ends. Kills it after the limit.
     pub(crate) fn finish(mut self) -> Output {
         let end = Instant::now() + LIMIT;
-        let mut lines = std::mem::take(&mut self.seen);
-        lines.extend(until(&self.stdout, end));
-        let stderr: Vec<String> = until(&self.stderr, end).collect();
+        let mut bytes = std::mem::take(&mut self.seen);
+        bytes.extend(until(&self.stdout, end).flatten());
+        let stderr: Vec<u8> = until(&self.stderr, end).flatten().collect();
         if Instant::now() >= end {
             drop(self.child.kill());
         }
         let status = self.child.wait().expect("it ends");
-        Output { status, bytes: lines.join("\n").into_bytes(), stderr: stderr.join("\n") }
+        Output { status, bytes, stderr: String::from_utf8_lossy(&stderr).into_owned() }
     }
 }
 
+/// Reads what the process writes until it ends.
+pub(crate) fn finish(child: Child) -> Output {
+    Process::watch(child).finish()
+}
+
 /// Returns the lines until the sender is dropped or `end` is reached.
-fn until(lines: &Receiver<String>, end: Instant) -> impl Iterator<Item = String> {
+fn until(lines: &Receiver<Vec<u8>>, end: Instant) -> impl Iterator<Item = Vec<u8>> {
     std::iter::from_fn(move || {
         lines.recv_timeout(end.saturating_duration_since(Instant::now())).ok()
     })
@@ -244,41 +293,15 @@ impl Drop for Process {
     }
 }
 
-fn lines(pipe: impl Read + Send + 'static) -> Receiver<String> {
+/// Reads lines in a thread. There are none if the test has taken the pipe.
+fn lines(pipe: Option<impl Read + Send + 'static>) -> Receiver<Vec<u8>> {
     let (sender, receiver) = mpsc::channel();
-    thread::spawn(move || {
-        for line in BufReader::new(pipe).lines().map_while(Result::ok) {
-            if sender.send(line).is_err() {
-                break;
-            }
+    thread::spawn(move || -> Option<()> {
+        let (mut reader, mut line) = (BufReader::new(pipe?), Vec::new());
+        while reader.read_until(b'\n', &mut line).ok()? > 0 {
+            sender.send(std::mem::take(&mut line)).ok()?;
         }
-    });
-    receiver
-}
-
-/// Reads both pipes to their ends. Kills the process after the limit.
-pub(crate) fn finish(mut child: Child) -> Output {
-    let stdout = child.stdout.take().map(whole);
-    let stderr = child.stderr.take().map(whole);
-    let mut take = |pipe: Option<Receiver<Vec<u8>>>| {
-        pipe.map_or_else(Vec::new, |pipe| {
-            pipe.recv_timeout(LIMIT).unwrap_or_else(|_| {
-                drop(child.kill());
-                panic!("bt-cli does not end")
-            })
-        })
-    };
-    let (bytes, stderr) = (take(stdout), take(stderr));
-    let status = child.wait().expect("it ends");
-    Output { status, bytes, stderr: String::from_utf8_lossy(&stderr).into_owned() }
-}
-
-fn whole(mut pipe: impl Read + Send + 'static) -> Receiver<Vec<u8>> {
-    let (sender, receiver) = mpsc::channel();
-    thread::spawn(move || {
-        let mut bytes = Vec::new();
-        drop(pipe.read_to_end(&mut bytes));
-        drop(sender.send(bytes));
+        Some(())
     });
     receiver
 }
@@ -305,6 +328,16 @@ pub(crate) fn web_server(status: &str, body: &[u8]) -> SocketAddr {
 pub(crate) fn dead_port() -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     listener.local_addr().expect("an address").port()
+}
+
+/// Returns the address of a peer that does not listen.
+pub(crate) fn dead_peer() -> String {
+    format!("127.0.0.1:{}", dead_port())
+}
+
+/// Returns the URL of a tracker that does not listen.
+pub(crate) fn dead_tracker() -> String {
+    format!("http://{}/announce", dead_peer())
 }
 
 /// Returns a UDP socket that never answers.

@@ -1,15 +1,16 @@
 //! Closed terminals, and SIGHUP.
 
+use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
-use std::process::Child;
+use std::process::{Child, Command};
 use std::time::Duration;
 
 use rustix::fs::{Mode, OFlags};
 use rustix::process::{Pid, Signal, kill_process};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
-use testkit::{AnnounceEvent, HttpTracker, Payload, Script};
+use testkit::{AnnounceEvent, HttpTracker, Payload};
 
-use crate::support::{Shell, dead_port, finish, words};
+use crate::support::{Shell, dead_port, dir, finish, leech, words};
 
 /// The longest that a step may take before the test fails.
 const LIMIT: Duration = Duration::from_secs(30);
@@ -34,6 +35,14 @@ fn payload(tracker: &HttpTracker) -> Payload {
     Payload::file("a", 50_000).tracker(tracker.url()).create().unwrap()
 }
 
+/// Returns a command that ignores SIGHUP and seeds until one peer has everything, and its address.
+fn seed_to_ratio(shell: &Shell, payload: &Payload, flags: &[&str]) -> (Command, SocketAddr) {
+    let port = dead_port();
+    let number = port.to_string();
+    let rest = [&[dir(payload), "--port", &number, "--ratio", "1"], flags].concat();
+    (shell.command_after(NOHUP, words("seed", payload, &rest)), ([127, 0, 0, 1], port).into())
+}
+
 fn has_stopped(tracker: &HttpTracker) -> bool {
     tracker.announces().iter().any(|announce| announce.event == AnnounceEvent::Stopped)
 }
@@ -42,8 +51,7 @@ fn has_stopped(tracker: &HttpTracker) -> bool {
 fn hangup_ends_cleanly() {
     let (shell, tracker) = (Shell::new(), HttpTracker::start());
     let payload = payload(&tracker);
-    let dir = payload.folder_path().to_str().unwrap();
-    let mut command = shell.command(words("seed", &payload, &[dir, "--port", "0"]));
+    let mut command = shell.command(words("seed", &payload, &[dir(&payload), "--port", "0"]));
     let child = command.spawn().unwrap();
     assert!(tracker.wait_for(LIMIT, |seen| !seen.is_empty()));
     // A closed terminal is often reported twice: by the kernel and by the shell.
@@ -57,15 +65,11 @@ fn hangup_ends_cleanly() {
 fn nohup_ignores_hangup() {
     let (shell, tracker) = (Shell::new(), HttpTracker::start());
     let payload = payload(&tracker);
-    let port = dead_port();
-    let (dir, number) = (payload.folder_path().to_str().unwrap(), port.to_string());
-    let rest = [dir, "--port", &number, "--ratio", "1"];
-    let mut command = shell.command_after(NOHUP, words("seed", &payload, &rest));
+    let (mut command, address) = seed_to_ratio(&shell, &payload, &[]);
     let child = command.spawn().unwrap();
     assert!(tracker.wait_for(LIMIT, |seen| !seen.is_empty()));
     hang_up(&child);
-    let leecher = Script::leecher(&payload).connect(([127, 0, 0, 1], port).into()).unwrap();
-    assert!(leecher.wait_for(LIMIT, |seen| seen.complete), "it still serves");
+    leech(&payload, address);
     finish(child).expect(0);
 }
 
@@ -74,10 +78,7 @@ fn closed_terminal_is_no_failure() {
     for json in [&[][..], &["--json"]] {
         let (shell, tracker) = (Shell::new(), HttpTracker::start());
         let payload = payload(&tracker);
-        let port = dead_port();
-        let (dir, number) = (payload.folder_path().to_str().unwrap(), port.to_string());
-        let rest = [&[dir, "--port", &number, "--ratio", "1"], json].concat();
-        let mut command = shell.command_after(NOHUP, words("seed", &payload, &rest));
+        let (mut command, address) = seed_to_ratio(&shell, &payload, json);
         let (ours, theirs) = terminal();
         command.stdin(theirs.try_clone().unwrap()).stdout(theirs.try_clone().unwrap());
         command.stderr(theirs);
@@ -85,8 +86,7 @@ fn closed_terminal_is_no_failure() {
         drop(command);
         assert!(tracker.wait_for(LIMIT, |seen| !seen.is_empty()));
         drop(ours);
-        let leecher = Script::leecher(&payload).connect(([127, 0, 0, 1], port).into()).unwrap();
-        assert!(leecher.wait_for(LIMIT, |seen| seen.complete), "it still serves");
+        leech(&payload, address);
         assert_eq!(child.wait().unwrap().code(), Some(0));
     }
 }

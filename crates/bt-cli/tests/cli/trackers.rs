@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use testkit::{AnnounceEvent, Answer, HttpTracker, Payload, Tracker, UdpTracker};
 
-use crate::support::{Output, Shell, dead_port, mute_udp, web_server, words};
+use crate::support::{Output, Shell, dead_port, dead_tracker, mute_udp, web_server, words};
 
 fn addresses(texts: &[&str]) -> Vec<SocketAddr> {
     texts.iter().map(|text| text.parse().unwrap()).collect()
@@ -44,14 +44,11 @@ fn peers_of_all_trackers_are_merged() {
 
 #[test]
 fn started_and_stopped_are_announced() {
-    for url in [true, false].map(|http| (HttpTracker::start(), UdpTracker::start(), http)) {
-        let (http, udp, use_http) = url;
-        let url = if use_http { http.url() } else { udp.url() };
-        let peer = Answer::Peers(addresses(&["10.0.0.1:1"]));
-        http.answer(peer.clone());
-        udp.answer(peer);
+    let (http, udp) = (HttpTracker::start(), UdpTracker::start());
+    for (url, tracker) in [(http.url(), &*http), (udp.url(), &*udp)] {
+        tracker.answer(Answer::Peers(addresses(&["10.0.0.1:1"])));
         run("peers", &[url], &["--port", "7000"]).expect(0);
-        let seen = if use_http { http.announces() } else { udp.announces() };
+        let seen = tracker.announces();
         let events: Vec<AnnounceEvent> = seen.iter().map(|seen| seen.event).collect();
         assert_eq!(events, [AnnounceEvent::Started, AnnounceEvent::Stopped]);
         assert_eq!((seen[0].port, seen[0].left), (7000, 100_000));
@@ -138,20 +135,11 @@ fn peers_given_by_name_are_listed() {
 }
 
 #[test]
-fn ipv6_peers_are_in_brackets() {
-    let http = HttpTracker::start();
-    http.answer(Answer::Peers(addresses(&["[::1]:6881"])));
-    let object = run("peers", &[http.url()], &["--json"]).expect(0).object();
-    assert_eq!(object["peers"], json!(["[::1]:6881"]));
-    assert_eq!(object["trackers"][0]["peers"][0]["ip"], "::1");
-}
-
-#[test]
 fn one_answer_with_peers_is_enough() {
     let (http, mute) = (HttpTracker::start(), mute_udp());
     http.answer(Answer::Peers(addresses(&["10.0.0.1:1"])));
     let urls = [
-        format!("http://127.0.0.1:{}/announce", dead_port()),
+        dead_tracker(),
         format!("udp://{}", mute.local_addr().unwrap()),
         http.url(),
         "wss://tracker.example".to_owned(),
@@ -166,37 +154,27 @@ fn one_answer_with_peers_is_enough() {
 #[test]
 fn bad_answers_are_errors() {
     let refused = Answer::Failure { reason: "not\u{1b} registered".to_owned(), retry_in: None };
-    let rows = [
-        (refused, "not registered"),
-        (Answer::Html, ""),
-        (Answer::Status(503), "503"),
-        (Answer::Raw(b"le".to_vec()), ""),
-        (Answer::Truncated, ""),
-        (Answer::Silence, ""),
-    ];
-    for (answer, part) in rows {
-        let http = HttpTracker::start();
-        http.answer(answer.clone());
+    let (http, udp) = (HttpTracker::start(), UdpTracker::start());
+    let (over_http, over_udp) = ((http.url(), &*http), (udp.url(), &*udp));
+    for ((url, tracker), answer, part) in [
+        (&over_http, refused.clone(), "not registered"),
+        (&over_http, Answer::Html, ""),
+        (&over_http, Answer::Status(503), "503"),
+        (&over_http, Answer::Raw(b"le".to_vec()), ""),
+        (&over_http, Answer::Truncated, ""),
+        (&over_http, Answer::Silence, ""),
+        (&over_udp, refused, "not registered"),
+        (&over_udp, Answer::Silence, ""),
+    ] {
+        tracker.answer(answer.clone());
         for command in ["peers", "scrape"] {
-            let output = run(command, &[http.url()], &["--json", "--timeout", "1"]).expect(4);
+            let urls = std::slice::from_ref(url);
+            let output = run(command, urls, &["--json", "--timeout", "1"]).expect(4);
             let error = output.objects()[0]["trackers"][0]["error"].as_str().unwrap().to_owned();
             assert!(error.replace('\u{1b}', "").contains(part), "{answer:?}: {error}");
             assert!(output.error("network").contains(part), "{answer:?}");
-            let text = run(command, &[http.url()], &["--timeout", "1"]).expect(4);
+            let text = run(command, urls, &["--timeout", "1"]).expect(4);
             assert!(!text.stderr.contains('\u{1b}') && !text.stdout().contains('\u{1b}'));
-        }
-    }
-}
-
-#[test]
-fn bad_udp_answers_are_errors() {
-    let refused = Answer::Failure { reason: "not registered".to_owned(), retry_in: None };
-    for (answer, part) in [(refused, "not registered"), (Answer::Silence, "")] {
-        let udp = UdpTracker::start();
-        udp.answer(answer);
-        for command in ["peers", "scrape"] {
-            let output = run(command, &[udp.url()], &["--json", "--timeout", "1"]).expect(4);
-            assert!(output.error("network").contains(part));
         }
     }
 }

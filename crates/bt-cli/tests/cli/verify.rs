@@ -1,15 +1,20 @@
 //! `verify`.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
 use serde_json::json;
-use testkit::{Payload, Script};
+use testkit::{Payload, PayloadBuilder};
 
-use crate::support::{Output, Shell, words};
+use crate::support::{Output, Scene, Shell, dir, words};
+
+fn set() -> PayloadBuilder {
+    Payload::folder("set", &[("a", 70_000), ("b", 10), ("c", 40_000)])
+}
 
 fn payload() -> Payload {
-    Payload::folder("set", &[("a", 70_000), ("b", 10), ("c", 40_000)]).create().unwrap()
+    set().create().unwrap()
 }
 
 fn verify(payload: &Payload, dir: &Path, json: bool) -> Output {
@@ -81,7 +86,7 @@ fn content_as_folder_is_refused() {
     let message =
         verify(&payload, &payload.folder_path().join("set"), true).expect(2).error("usage");
     assert!(message.contains("the folder that contains"), "{message}");
-    assert!(message.contains(payload.folder_path().to_str().unwrap()), "{message}");
+    assert!(message.contains(dir(&payload)), "{message}");
 
     let single = Payload::file("one.bin", 100).create().unwrap();
     let file = single.folder_path().join("one.bin");
@@ -93,16 +98,24 @@ fn missing_folder_is_disk_error() {
     verify(&payload(), Path::new("missing"), true).expect(6).error("disk");
 }
 
-/// Downloads the payload from a seeder into the folder `out` of the shell.
-fn download(shell: &Shell, payload: &Payload, flags: &[&str]) -> (Output, Vec<u32>) {
-    let seeder = Script::seeder(payload).listen();
-    let address = seeder.address().to_string();
-    let rest = ["-o", "out", "--port", "0", "--stall-timeout", "30", "--peer", &address];
-    let output = shell.run(words("download", payload, &[&rest, flags].concat()));
-    let mut pieces: Vec<u32> = seeder.seen().requests.iter().map(|(piece, ..)| *piece).collect();
-    pieces.sort_unstable();
-    pieces.dedup();
-    (output, pieces)
+/// The torrent, downloaded to the folder `out`.
+fn downloaded(flags: &[&str]) -> Scene {
+    let scene = Scene::new(set());
+    scene.download(flags).expect(0);
+    scene
+}
+
+/// Downloads the torrent again. Returns the pieces that were requested.
+#[track_caller]
+fn fetched(scene: &Scene, flags: &[&str]) -> BTreeSet<u32> {
+    let before = scene.peer.seen().requests.len();
+    scene.download(flags).expect(0);
+    scene.compare();
+    scene.peer.seen().requests[before..].iter().map(|(piece, ..)| *piece).collect()
+}
+
+fn verify_out(scene: &Scene, flags: &[&str]) -> Output {
+    scene.shell.run(words("verify", &scene.payload, &[&["out"], flags].concat()))
 }
 
 /// Changes a byte of a file and restores its modification time.
@@ -116,64 +129,51 @@ fn flip(file: &Path, offset: usize) {
 
 #[test]
 fn download_fetches_what_verify_found_bad() {
-    let (payload, shell) = (payload(), Shell::new());
-    download(&shell, &payload, &[]).0.expect(0);
-    flip(&shell.join("out/set/c"), 39_999);
-    let (output, pieces) = download(&shell, &payload, &[]);
-    assert_eq!(pieces, [0; 0], "the change is not noticed: {}", output.expect(0).stdout());
+    let scene = downloaded(&[]);
+    flip(&scene.shell.join("out/set/c"), 39_999);
+    let output = scene.download(&[]).expect(0);
+    assert_eq!(output.stdout(), "set: already complete: out/set\n", "the change is not noticed");
 
-    let output = shell.run(words("verify", &payload, &["out"])).expect(5);
+    let output = verify_out(&scene, &[]).expect(5);
     let advice = "1 of 4 pieces is bad or missing; bt-cli download fetches it again";
     assert!(output.stderr.contains(advice), "{}", output.stderr);
-    let (output, pieces) = download(&shell, &payload, &[]);
-    output.expect(0);
-    assert_eq!(pieces, [3]);
-    payload.compare(shell.join("out")).unwrap();
-    shell.run(words("verify", &payload, &["out"])).expect(0);
+    assert_eq!(fetched(&scene, &[]), [3].into());
+    verify_out(&scene, &[]).expect(0);
 }
 
 #[test]
 fn state_folder_is_named() {
-    let (payload, shell) = (payload(), Shell::new());
     let flags = ["--state-dir", "records"];
-    download(&shell, &payload, &flags).0.expect(0);
-    flip(&shell.join("out/set/c"), 39_999);
-    shell.run(words("verify", &payload, &["out", "--state-dir", "records"])).expect(5);
-    let (output, pieces) = download(&shell, &payload, &flags);
-    output.expect(0);
-    assert_eq!(pieces, [3]);
-    payload.compare(shell.join("out")).unwrap();
+    let scene = downloaded(&flags);
+    flip(&scene.shell.join("out/set/c"), 39_999);
+    verify_out(&scene, &flags).expect(5);
+    assert_eq!(fetched(&scene, &flags), [3].into());
 }
 
 #[test]
 fn no_resume_is_named_while_seeded() {
-    let (payload, shell) = (payload(), Shell::new());
-    download(&shell, &payload, &[]).0.expect(0);
+    let scene = downloaded(&[]);
     let seed = ["out", "--json", "--port", "0"];
-    let mut seeding = shell.start(words("seed", &payload, &seed));
+    let mut seeding = scene.shell.start(words("seed", &scene.payload, &seed));
     seeding.wait_for_event("started");
-    flip(&shell.join("out/set/c"), 39_999);
-    let output = shell.run(words("verify", &payload, &["out"])).expect(5);
+    flip(&scene.shell.join("out/set/c"), 39_999);
+    let output = verify_out(&scene, &[]).expect(5);
     let advice = "bt-cli download --no-resume fetches it again";
     assert!(output.stderr.contains(advice), "{}", output.stderr);
     assert!(output.stderr.contains("in use"), "{}", output.stderr);
     seeding.signal("INT");
     seeding.finish().expect(130);
-    let (output, pieces) = download(&shell, &payload, &["--no-resume"]);
-    output.expect(0);
-    assert_eq!(pieces, [3]);
-    payload.compare(shell.join("out")).unwrap();
+    assert_eq!(fetched(&scene, &["--no-resume"]), [3].into());
 }
 
 #[test]
 fn unreadable_record_does_not_stop_verify() {
-    let (payload, shell) = (payload(), Shell::new());
-    download(&shell, &payload, &[]).0.expect(0);
-    shell.write("records", "a file, not a folder");
-    let flags = ["out", "--state-dir", "records"];
-    shell.run(words("verify", &payload, &flags)).expect(0);
-    flip(&shell.join("out/set/c"), 39_999);
-    let output = shell.run(words("verify", &payload, &flags)).expect(5);
+    let scene = downloaded(&[]);
+    scene.shell.write("records", "a file, not a folder");
+    let flags = ["--state-dir", "records"];
+    verify_out(&scene, &flags).expect(0);
+    flip(&scene.shell.join("out/set/c"), 39_999);
+    let output = verify_out(&scene, &flags).expect(5);
     let advice = "bt-cli download --no-resume fetches it again";
     assert!(output.stderr.contains(advice), "{}", output.stderr);
     assert!(output.stderr.contains("records"), "{}", output.stderr);
@@ -192,10 +192,9 @@ fn folder_under_any_name_is_found() {
 
 #[test]
 fn name_on_disk_is_given() {
-    let payload = Payload::folder("set", &[("bell\u{7}", 70_000), ("plain", 10)]).create().unwrap();
-    let shell = Shell::new();
-    download(&shell, &payload, &[]).0.expect(0);
-    let object = shell.run(words("verify", &payload, &["out", "--json"])).expect(0).object();
+    let scene = Scene::new(Payload::folder("set", &[("bell\u{7}", 70_000), ("plain", 10)]));
+    scene.download(&[]).expect(0);
+    let object = verify_out(&scene, &["--json"]).expect(0).object();
     assert_eq!(
         object["files"],
         json!([
@@ -203,26 +202,22 @@ fn name_on_disk_is_given() {
             { "path": "plain", "ok": true },
         ])
     );
-    assert!(shell.join("out/set/bell_").exists());
+    assert!(scene.shell.join("out/set/bell_").exists());
     // Made by another program, under the name itself.
-    let object = verify(&payload, payload.folder_path(), true).expect(0).object();
+    let object = verify(&scene.payload, scene.payload.folder_path(), true).expect(0).object();
     assert_eq!(object["files"][0], json!({ "path": "bell\u{7}", "ok": true }));
 }
 
 #[test]
 fn too_long_file_is_bad() {
-    let (payload, shell) = (payload(), Shell::new());
-    download(&shell, &payload, &[]).0.expect(0);
-    let file = shell.join("out/set/c");
+    let scene = downloaded(&[]);
+    let file = scene.shell.join("out/set/c");
     let long = [fs::read(&file).unwrap(), b"the tail".to_vec()].concat();
     fs::write(&file, &long).unwrap();
-    let output = shell.run(words("verify", &payload, &["out"])).expect(5);
+    let output = verify_out(&scene, &[]).expect(5);
     assert!(output.stdout().contains("c: expected 40000 bytes, got 40008"), "{}", output.stdout());
-    download(&shell, &payload, &["--json"]).0.expect(6);
+    scene.download(&["--json"]).expect(6);
     assert!(fs::read(&file).unwrap() == long);
-    let (output, pieces) = download(&shell, &payload, &["--overwrite"]);
-    output.expect(0);
-    assert_eq!(pieces, [0; 0], "its pieces are good");
-    payload.compare(shell.join("out")).unwrap();
-    shell.run(words("verify", &payload, &["out"])).expect(0);
+    assert_eq!(fetched(&scene, &["--overwrite"]), [].into(), "its pieces are good");
+    verify_out(&scene, &[]).expect(0);
 }

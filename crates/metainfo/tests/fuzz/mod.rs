@@ -12,9 +12,6 @@ use metainfo::{
     Magnet, Metainfo, MetainfoWarning, Naming, map_element,
 };
 
-const NAMINGS: [Naming; 5] =
-    [Naming::Raw, Naming::Unix, Naming::Windows, Naming::Short, Naming::Version0];
-
 /// Parses `data` as a `.torrent` file, and asserts what the crate promises about the result.
 ///
 /// # Panics
@@ -64,7 +61,7 @@ fn element<'a>(choices: &mut Choices<'a>) -> &'a [u8] {
 }
 
 fn check_mapped(raw: &[u8]) {
-    for naming in NAMINGS {
+    for naming in Naming::ALL {
         let mapped = map_element(raw, naming);
         check_element(mapped.as_bytes(), naming);
         // Version 0.1.0 refused some names, so mapping its result again may change it.
@@ -131,7 +128,7 @@ fn check_paths(info: &Info) {
         assert!(file.components().all(|name| !name.contains(char::is_control)), "{file:?}");
         assert_eq!(Path::new(&*file.full_path()), file.disk_path());
     }
-    for naming in NAMINGS {
+    for naming in Naming::ALL {
         let paths = info.disk_paths(naming);
         assert_eq!(paths.len(), info.files().len());
         paths.iter().for_each(|path| check_path(info, path, naming));
@@ -151,7 +148,7 @@ fn check_plain_names(info: &Info) {
         assert_eq!(file.path(), file.original_path());
     }
     let names = info.files().iter().flat_map(FileEntry::components).chain([info.disk_name()]);
-    for (name, naming) in names.flat_map(|name| NAMINGS.map(|naming| (name, naming))) {
+    for (name, naming) in names.flat_map(|name| Naming::ALL.map(|naming| (name, naming))) {
         assert_eq!(map_element(name.as_bytes(), naming), name, "{naming:?} maps a plain name");
     }
 }

@@ -10,18 +10,27 @@ use crate::util::{
     Event, NOW, block, block_message, breaks, geometry, open, open_without_geometry, receive, wire,
 };
 
+/// Passes the longest message of a kind to a connection, which keeps no memory for it, and checks
+/// that one byte more breaks the rule. Returns what was reported.
+#[track_caller]
+fn longest(mut connection: Connection, message: Message<'_>, longer: Message<'_>) -> Vec<Event> {
+    let (message, longer, held) = (wire(message), wire(longer), connection.buffered());
+    let events = receive(&mut connection, &message);
+    assert_eq!(connection.buffered(), held, "nothing is kept");
+    let limit = message.len() as u32 - 4;
+    let rule = Rule::Frame(FrameError::TooLong { id: message[4], limit, got: limit + 1 });
+    breaks(&mut connection, &longer, rule);
+    events
+}
+
 #[test]
 fn longest_extension_message() {
-    let payload = vec![7; MAX_EXTENDED_LENGTH as usize];
-    let mut connection = open(Reserved::OURS);
-    let events = receive(&mut connection, &wire(Message::Extended { id: 1, payload: &payload }));
-    assert_eq!(events, [Event::Received(Received::Extended { id: 1, payload: payload.clone() })]);
-    assert_eq!(connection.buffered(), 68, "only the buffer of our handshake is kept");
-
-    let longer = [&payload[..], &[7]].concat();
-    let (limit, got) = (MAX_EXTENDED_LENGTH + 2, MAX_EXTENDED_LENGTH + 3);
-    let rule = Rule::Frame(FrameError::TooLong { id: 20, limit, got });
-    breaks(&mut connection, &wire(Message::Extended { id: 1, payload: &longer }), rule);
+    let bytes = [7; MAX_EXTENDED_LENGTH as usize + 1];
+    let (payload, longer) = (&bytes[1..], &bytes[..]);
+    let [message, longer] = [payload, longer].map(|payload| Message::Extended { id: 1, payload });
+    let events = longest(open(Reserved::OURS), message, longer);
+    let payload = payload.to_vec();
+    assert_eq!(events, [Event::Received(Received::Extended { id: 1, payload })]);
 }
 
 #[test]
@@ -42,34 +51,19 @@ fn extension_message_memory_grows_with_bytes() {
 
 #[test]
 fn longest_unknown_message() {
-    let mut connection = open(Reserved::OURS);
-    let payload = vec![7; MAX_UNKNOWN_LENGTH as usize - 1];
-    let bytes = wire(Message::Unknown { id: 99, payload: &payload });
-    let length = payload.len() as u32;
-    assert_eq!(
-        receive(&mut connection, &bytes),
-        [Event::Received(Received::Unknown { id: 99, length })]
-    );
-    assert_eq!(connection.buffered(), 68);
-
-    let (limit, got) = (MAX_UNKNOWN_LENGTH, MAX_UNKNOWN_LENGTH + 1);
-    let rule = Rule::Frame(FrameError::TooLong { id: 99, limit, got });
-    let longer = [&payload[..], &[7]].concat();
-    breaks(&mut connection, &wire(Message::Unknown { id: 99, payload: &longer }), rule);
+    let bytes = vec![7; MAX_UNKNOWN_LENGTH as usize];
+    let message = |payload| Message::Unknown { id: 99, payload };
+    let events = longest(open(Reserved::OURS), message(&bytes[1..]), message(&bytes));
+    let length = MAX_UNKNOWN_LENGTH - 1;
+    assert_eq!(events, [Event::Received(Received::Unknown { id: 99, length })]);
 }
 
 #[test]
 fn longest_bitfield() {
-    let mut connection = open_without_geometry(Reserved::OURS);
-    let bits = vec![0xff; MAX_BITFIELD_LENGTH as usize];
-    let events = receive(&mut connection, &wire(Message::Bitfield(&bits)));
-    assert_eq!(events, [Event::Bitfield(bits)]);
-    assert_eq!(connection.buffered(), 68, "bitfields are not buffered");
-
-    let (limit, got) = (MAX_BITFIELD_LENGTH + 1, MAX_BITFIELD_LENGTH + 2);
-    let rule = Rule::Frame(FrameError::TooLong { id: 5, limit, got });
-    let longer = vec![0xff; MAX_BITFIELD_LENGTH as usize + 1];
-    breaks(&mut connection, &wire(Message::Bitfield(&longer)), rule);
+    let bits = vec![0xff; MAX_BITFIELD_LENGTH as usize + 1];
+    let connection = open_without_geometry(Reserved::OURS);
+    let events = longest(connection, Message::Bitfield(&bits[1..]), Message::Bitfield(&bits));
+    assert_eq!(events, [Event::Bitfield(bits[1..].to_vec())]);
 }
 
 #[test]
@@ -79,18 +73,10 @@ fn longest_block() {
     connection.set_geometry(geometry);
     let request = geometry.request(0, 1, MAX_REQUEST_LENGTH).unwrap();
     assert!(connection.request(request));
-    let data = vec![5; MAX_REQUEST_LENGTH as usize];
-    let held = connection.buffered();
-    let events =
-        receive(&mut connection, &wire(Message::Block { index: 0, offset: 1, bytes: &data }));
-    assert_eq!(events, [Event::Block(request, data)]);
-    assert_eq!(connection.buffered(), held, "blocks are not buffered");
-
-    let (limit, got) = (MAX_REQUEST_LENGTH + 9, MAX_REQUEST_LENGTH + 10);
-    let rule = Rule::Frame(FrameError::TooLong { id: 7, limit, got });
-    let longer = vec![5; MAX_REQUEST_LENGTH as usize + 1];
-    let message = Message::Block { index: 0, offset: 1, bytes: &longer };
-    breaks(&mut connection, &wire(message), rule);
+    let data = vec![5; MAX_REQUEST_LENGTH as usize + 1];
+    let message = |bytes| Message::Block { index: 0, offset: 1, bytes };
+    let events = longest(connection, message(&data[1..]), message(&data));
+    assert_eq!(events, [Event::Block(request, data[1..].to_vec())]);
 }
 
 #[test]
@@ -117,6 +103,8 @@ fn fixed_lengths_are_checked() {
             breaks(&mut open(Reserved::OURS), &head, rule);
         }
     }
+    let rule = Rule::Frame(FrameError::TooShort { id: 7, least: 9, got: 8 });
+    breaks(&mut open(Reserved::OURS), &[0, 0, 0, 8, 7], rule);
 }
 
 #[test]

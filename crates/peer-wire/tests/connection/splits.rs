@@ -1,33 +1,13 @@
 //! A stream gives the same messages however it is split.
 
-use peer_wire::{Connection, Geometry, Message, Reserved, WireRequest};
+use peer_wire::{Geometry, Message, Reserved, WireRequest};
 use proptest::prelude::*;
 
-use crate::util::{Collector, Event, NOW, block, block_message, geometry, handshake, wire};
+use crate::fuzz;
+use crate::util::{Collector, Event, open_without_geometry, wire};
 
-/// Passes `bytes` to a connection in parts of the given lengths, which repeat. Returns what the
-/// connection reports.
-fn reported(bytes: &[u8], reserved: Reserved, lengths: &[usize]) -> Collector {
-    let mut connection = Connection::outgoing(NOW, handshake(1, reserved), None);
-    connection.set_geometry(Geometry::new(80 * 0x8000, 0x8000).unwrap());
-    let mut collector = Collector::default();
-    let (start, mut rest) = bytes.split_at(68.min(bytes.len()));
-    collector.receive(&mut connection, start);
-    for request in wanted() {
-        connection.request(request);
-    }
-    let mut lengths = lengths.iter().cycle();
-    while !rest.is_empty() {
-        let (part, later) = rest.split_at((*lengths.next().unwrap()).clamp(1, rest.len()));
-        collector.receive(&mut connection, part);
-        rest = later;
-    }
-    collector
-}
-
-fn wanted() -> Vec<peer_wire::BlockRequest> {
-    geometry().pieces().flat_map(|piece| geometry().blocks(piece)).take(6).collect()
-}
+/// A block of the torrent of `fuzz::splits`, which has five pieces of 8 bytes.
+const BLOCK: WireRequest = WireRequest { index: 2, offset: 0, length: 8 };
 
 /// Generates messages, most of them legal. An illegal one closes the connection.
 fn message() -> impl Strategy<Value = Vec<u8>> {
@@ -40,30 +20,23 @@ fn message() -> impl Strategy<Value = Vec<u8>> {
         Message::Have(3),
         Message::HaveAll,
         Message::Port(9),
-        Message::Suggest(79),
-        Message::AllowedFast(80),
-        Message::Request(WireRequest::from(block(2, 0))),
-        Message::Cancel(WireRequest::from(block(2, 0))),
-        Message::Reject(WireRequest::from(block(0, 0))),
-        Message::Bitfield(&[0xa5; 10]),
+        Message::Suggest(4),
+        Message::AllowedFast(5),
+        Message::Request(BLOCK),
+        Message::Cancel(BLOCK),
+        Message::Reject(BLOCK),
+        Message::Bitfield(&[0xa5]),
         Message::Extended { id: 0, payload: b"d1:pi6881ee" },
         Message::Extended { id: 0, payload: b"oops" },
         Message::Extended { id: 3, payload: &[9; 500] },
         Message::Unknown { id: 50, payload: &[8; 700] },
     ]);
+    let block = |index| Message::Block { index, offset: 0, bytes: b"8 bytes." };
     prop_oneof![
         8 => small.prop_map(wire),
-        6 => prop::sample::select(wanted()).prop_map(block_message),
+        6 => (0..4_u32).prop_map(move |index| wire(block(index))),
         1 => prop::collection::vec(any::<u8>(), 1..20),
     ]
-}
-
-fn stream() -> impl Strategy<Value = (Vec<u8>, Reserved)> {
-    let reserved = prop::sample::select(vec![Reserved::OURS, Reserved::NONE]);
-    (prop::collection::vec(message(), 0..20), reserved).prop_map(|(messages, reserved)| {
-        let theirs = handshake(2, reserved).encode();
-        ([&theirs[..], &messages.concat()].concat(), reserved)
-    })
 }
 
 proptest! {
@@ -71,38 +44,20 @@ proptest! {
 
     #[test]
     fn any_split_gives_same_messages(
-        (bytes, reserved) in stream(),
-        lengths in prop::collection::vec(prop_oneof![1_usize..20, 1_usize..40_000], 1..8),
+        choices: [u8; 5],
+        messages in prop::collection::vec(message(), 0..20),
     ) {
-        let whole = reported(&bytes, reserved, &[usize::MAX]);
-        let split = reported(&bytes, reserved, &lengths);
-        prop_assert_eq!(whole.events, split.events);
-        prop_assert_eq!(whole.partial, split.partial);
+        fuzz::splits(&[&choices[..], &messages.concat()].concat());
     }
 }
 
 #[test]
-fn single_bytes_give_same_messages() {
-    let wanted = wanted();
-    let blocks = wanted.iter().flat_map(|request| block_message(*request));
-    let front = [Message::Bitfield(&[0xff; 10]), Message::Unchoke, Message::Have(7)];
-    let theirs = handshake(2, Reserved::OURS).encode();
-    let bytes: Vec<u8> = theirs.into_iter().chain(front.map(wire).concat()).chain(blocks).collect();
-    let whole = reported(&bytes, Reserved::OURS, &[usize::MAX]);
-    assert_eq!(whole.events.len(), 1 + 3 + wanted.len());
-    assert_eq!(reported(&bytes, Reserved::OURS, &[1]).events, whole.events);
-}
-
-#[test]
 fn spare_bits_are_dropped_when_split() {
-    let connection = || {
-        let mut connection = crate::util::open_without_geometry(Reserved::OURS);
-        connection.set_geometry(Geometry::new(20, 1).unwrap());
-        connection
-    };
     let bytes = wire(Message::Bitfield(&[0xff, 0xff, 0xff]));
     for lengths in [vec![8], vec![7, 1], vec![6, 2], vec![1; 8]] {
-        let (mut collector, mut connection) = (Collector::default(), connection());
+        let mut connection = open_without_geometry(Reserved::OURS);
+        connection.set_geometry(Geometry::new(20, 1).unwrap());
+        let mut collector = Collector::default();
         let mut rest = &bytes[..];
         for length in lengths {
             let (part, later) = rest.split_at(length);

@@ -70,59 +70,43 @@ pub(crate) enum Event {
 #[derive(Debug, Default)]
 pub(crate) struct Collector {
     pub(crate) events: Vec<Event>,
-    pub(crate) partial: Vec<u8>,
+    partial: Vec<u8>,
 }
 
 impl Collector {
-    pub(crate) fn receive(&mut self, connection: &mut Connection, mut input: &[u8]) {
+    /// Leaks a copy of `input`, so that what is reported of it can be kept.
+    pub(crate) fn receive(&mut self, connection: &mut Connection, input: &[u8]) {
+        let mut input: &'static [u8] = input.to_vec().leak();
         while let Some(received) = connection.receive(NOW, &mut input) {
             self.add(received);
         }
         assert!(input.is_empty());
     }
 
-    fn add(&mut self, received: Received<'_>) {
-        let event = match received {
+    fn add(&mut self, received: Received<'static>) {
+        match received {
             Received::Block { request, offset, bytes, last } => {
-                assert_eq!(offset as usize, self.partial.len());
-                self.partial.extend_from_slice(bytes);
-                if !last {
-                    return;
-                }
-                Event::Block(request, std::mem::take(&mut self.partial))
+                self.add_part(offset as usize, bytes, last, |bytes| Event::Block(request, bytes));
             }
             Received::Bitfield { offset, bytes, last } => {
-                assert_eq!(offset, self.partial.len());
-                self.partial.extend_from_slice(bytes);
-                if !last {
-                    return;
-                }
-                Event::Bitfield(std::mem::take(&mut self.partial))
+                self.add_part(offset, bytes, last, Event::Bitfield);
             }
-            Received::Handshake(it) => Event::Received(Received::Handshake(it)),
-            Received::KeepAlive => Event::Received(Received::KeepAlive),
-            Received::Choke => Event::Received(Received::Choke),
-            Received::Unchoke => Event::Received(Received::Unchoke),
-            Received::Interested => Event::Received(Received::Interested),
-            Received::NotInterested => Event::Received(Received::NotInterested),
-            Received::Have(it) => Event::Received(Received::Have(it)),
-            Received::HaveAll => Event::Received(Received::HaveAll),
-            Received::HaveNone => Event::Received(Received::HaveNone),
-            Received::Request(it) => Event::Received(Received::Request(it)),
-            Received::Cancel(it) => Event::Received(Received::Cancel(it)),
-            Received::Reject(it) => Event::Received(Received::Reject(it)),
-            Received::Suggest(it) => Event::Received(Received::Suggest(it)),
-            Received::AllowedFast(it) => Event::Received(Received::AllowedFast(it)),
-            Received::Unchecked(it) => Event::Received(Received::Unchecked(it)),
-            Received::ExtensionHandshake(it) => Event::Received(Received::ExtensionHandshake(it)),
-            Received::Extended { id, payload } => {
-                Event::Received(Received::Extended { id, payload })
-            }
-            Received::Port(it) => Event::Received(Received::Port(it)),
-            Received::Unknown { id, length } => Event::Received(Received::Unknown { id, length }),
-            Received::Misbehaved(rule) => Event::Received(Received::Misbehaved(rule)),
-        };
-        self.events.push(event);
+            other => self.events.push(Event::Received(other)),
+        }
+    }
+
+    fn add_part(
+        &mut self,
+        offset: usize,
+        bytes: &[u8],
+        last: bool,
+        event: impl FnOnce(Vec<u8>) -> Event,
+    ) {
+        assert_eq!(offset, self.partial.len());
+        self.partial.extend_from_slice(bytes);
+        if last {
+            self.events.push(event(std::mem::take(&mut self.partial)));
+        }
     }
 }
 

@@ -67,18 +67,20 @@ pub(crate) fn splits(data: &[u8]) {
     assert_eq!(reported(flags, stream, &[1]), whole);
 }
 
+fn handshake_of(flags: u8, id: u8) -> Handshake {
+    let reserved = if flags & 1 == 0 { Reserved::OURS } else { Reserved::NONE };
+    Handshake { reserved, info_hash: InfoHashV1([7; 20]), peer_id: PeerId([id; 20]) }
+}
+
 /// Returns what a connection with four requests reports of `stream`, with the parts of blocks and
 /// bitfields joined.
 fn reported(flags: u8, stream: &[u8], lengths: &[u8]) -> Vec<String> {
-    let reserved = if flags & 1 == 0 { Reserved::OURS } else { Reserved::NONE };
-    let handshake =
-        |id| Handshake { reserved, info_hash: InfoHashV1([7; 20]), peer_id: PeerId([id; 20]) };
     let geometry = Geometry::new(40, 8).expect("a small torrent");
-    let mut connection = Connection::outgoing(Duration::ZERO, handshake(1), None);
+    let mut connection = Connection::outgoing(Duration::ZERO, handshake_of(flags, 1), None);
     if flags & 2 == 0 {
         connection.set_geometry(geometry);
     }
-    let theirs = handshake(2).encode();
+    let theirs = handshake_of(flags, 2).encode();
     let _theirs = connection.receive(Duration::ZERO, &mut &theirs[..]);
     if flags & 4 == 0 {
         let _unchoked = connection.receive(Duration::ZERO, &mut &[0, 0, 0, 1, 1][..]);
@@ -151,12 +153,9 @@ impl Driver {
     fn new(script: &mut Choices<'_>) -> Self {
         let geometry = Geometry::new(4 * 0x8000 - 1, 0x8000).expect("a small torrent");
         let flags = script.byte();
-        let reserved = if flags & 1 == 0 { Reserved::OURS } else { Reserved::NONE };
-        let handshake =
-            |id| Handshake { reserved, info_hash: InfoHashV1([7; 20]), peer_id: PeerId([id; 20]) };
         let outgoing = flags & 2 == 0;
         let mut connection = if outgoing {
-            Connection::outgoing(Duration::ZERO, handshake(1), None)
+            Connection::outgoing(Duration::ZERO, handshake_of(flags, 1), None)
         } else {
             Connection::incoming(Duration::ZERO)
         };
@@ -174,8 +173,8 @@ impl Driver {
             sent: Vec::new(),
         };
         if flags & 8 == 0 {
-            driver.feed(&handshake(2).encode());
-            driver.connection.accept(handshake(1));
+            driver.feed(&handshake_of(flags, 2).encode());
+            driver.connection.accept(handshake_of(flags, 1));
         }
         driver
     }

@@ -103,3 +103,24 @@ macro_rules! rounds {
         $( $round::<$t> $arguments; )*
     };
 }
+
+/// Defines functions that use these instructions, to be inlined in others that do.
+macro_rules! with_instructions {
+    ($instructions:literal: $($function:item)*) => {
+        $( #[target_feature(enable = $instructions)] #[inline] $function )*
+    };
+}
+
+/// Defines `select` in the module of a kernel.
+macro_rules! select {
+    ($instructions:tt) => {
+        /// Returns the kernel, if the processor has the instructions.
+        #[multiversion::multiversion(targets($instructions))]
+        pub(super) fn select() -> Option<Compress> {
+            multiversion::target::match_target! {
+                $instructions => Some(compress),
+                _ => None,
+            }
+        }
+    };
+}

@@ -5,12 +5,11 @@ use std::time::Duration;
 use rand::{RngExt as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 use session::engine::EngineConfig;
-use session::{AddTorrent, EventKind, PhaseKind, StopReason};
+use session::{EventKind, PhaseKind, StopReason};
 use testkit::Payload;
 
 use super::net::{Net, address};
-use super::node::{Node, add_of, config};
-use super::wire::{BITFIELD, INTERESTED, block, handshake, message};
+use super::node::config;
 
 const LIMIT: Duration = Duration::from_secs(3600);
 
@@ -31,16 +30,8 @@ fn chaos(seed: u64) {
     let state_dir = Some(state.path().to_owned());
     let leecher = EngineConfig { state_dir, span_memory: 9 << 18, ..config(seed) };
     let mut net = Net::new([leecher, config(1), config(2), config(3)]);
-    let folder = tempfile::tempdir().unwrap();
-    let mut keys = Vec::new();
-    for (number, payload) in payloads.iter().enumerate() {
-        for seeder in &mut net.nodes[1..] {
-            seeder.add(AddTorrent { seed_only: true, ..add_of(payload, payload.folder_path()) });
-        }
-        let peers = (1..4).map(address).collect();
-        let add = add_of(payload, folder.path().join(number.to_string()));
-        keys.push(net.nodes[0].add(AddTorrent { peers, ..add }));
-    }
+    payloads.into_iter().for_each(|payload| net.add(payload));
+    let keys = net.downloads.clone();
     for _ in 0..60 {
         let key = keys[rng.random_range(0..keys.len())];
         let now = net.now();
@@ -68,8 +59,8 @@ fn chaos(seed: u64) {
     net.run_until(LIMIT, |net| {
         net.nodes[0].engine.status().iter().all(session::TorrentStatus::is_complete)
     });
-    for (number, payload) in payloads.iter().enumerate() {
-        assert_eq!(payload.compare(folder.path().join(number.to_string())), Ok(()), "seed {seed}");
+    for (number, payload) in net.payloads.iter().enumerate() {
+        assert_eq!(payload.compare(net.folder(number)), Ok(()), "seed {seed}");
     }
     let failed =
         |kind: &EventKind| matches!(kind, EventKind::Stopped { reason: StopReason::Failed(_) });
@@ -79,35 +70,4 @@ fn chaos(seed: u64) {
             if *of != address(1))
     };
     assert!(!net.nodes[0].has(honest), "seed {seed}: an honest peer was banned");
-}
-
-#[test]
-fn random_messages_break_nothing() {
-    let payload = Payload::file("film", 300_000).piece_length(32 << 10).create().unwrap();
-    let folder = tempfile::tempdir().unwrap();
-    let mut node = Node::new(config(1));
-    let mut other = Node::new(config(2));
-    node.add(add_of(&payload, folder.path()));
-    other.add(AddTorrent { seed_only: true, ..add_of(&payload, payload.folder_path()) });
-    for seed in 0..300 {
-        let mut rng = ChaCha8Rng::seed_from_u64(seed);
-        for node in [&mut node, &mut other] {
-            let mut said = handshake(payload.info_hash(), seed as u8);
-            said[25] = if rng.random() { 0x10 } else { 0 };
-            said[27] = if rng.random() { 0x04 } else { 0 };
-            said.extend(message(BITFIELD, &[0xff, 0xc0]));
-            said.extend(message(INTERESTED, &[]));
-            for _ in 0..30 {
-                let small = block(rng.random_range(0..11), rng.random_range(0..3) << 14, 16 << 10);
-                let length = rng.random_range(0..=small.len());
-                said.extend(message(rng.random_range(0..22), &small[..length]));
-            }
-            let from = format!("10.3.{}.{}:5000", seed / 256, seed % 256);
-            let Some(link) = node.incoming(&from, &said[..70]) else { continue };
-            said[70..].chunks(rng.random_range(1..200)).for_each(|part| node.receive(link, part));
-            node.engine.handle_closed(node.now, link, None);
-            node.advance(Duration::from_secs(1));
-        }
-    }
-    assert!(node.engine.status()[0].peers_connected == 0);
 }

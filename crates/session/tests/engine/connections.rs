@@ -3,26 +3,31 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use session::engine::EngineConfig;
-use session::{AddTorrent, EventKind, PeerState, TorrentKey};
+use peer_wire::{Handshake, Message, Reserved, WireRequest};
+use session::engine::{EngineConfig, LinkKey};
+use session::{EventKind, PeerState, TorrentKey};
 use testkit::{InfoHashV1, Payload};
 
 use super::node::{Node, add_of, config};
-use super::wire::{
-    INTERESTED, REQUEST, block, extended_handshake, handshake, handshake_of, message,
-};
+use super::wire::{handshake, handshake_with, request, wire};
 
 fn payload() -> Payload {
     Payload::file("film", 100_000).piece_length(32 << 10).create().unwrap()
 }
 
-/// A node that wants the payload and knows these peers.
-fn leecher(payload: &Payload, config: EngineConfig, peers: usize) -> (Node, TorrentKey) {
+/// A node that wants the payload and knows so many peers.
+fn leecher(config: EngineConfig, peers: usize) -> (Node, TorrentKey, Payload) {
+    let payload = payload();
     let folder = tempfile::tempdir().unwrap().keep();
     let mut node = Node::new(config);
     let peers = (0..peers).map(|n| SocketAddr::from(([10, 1, (n >> 8) as u8, n as u8], 7000)));
-    let key = node.add(AddTorrent { peers: peers.collect(), ..add_of(payload, folder) });
-    (node, key)
+    let key = node.leech(&payload, folder, peers);
+    (node, key, payload)
+}
+
+/// How many peers could not be connected to.
+fn failed(node: &Node) -> usize {
+    node.count(|kind| matches!(kind, EventKind::Peer { state: PeerState::Failed, .. }))
 }
 
 fn connected(node: &Node) -> usize {
@@ -31,8 +36,7 @@ fn connected(node: &Node) -> usize {
 
 #[test]
 fn wrong_incoming_handshakes_are_refused() {
-    let payload = payload();
-    let (mut node, _) = leecher(&payload, config(1), 0);
+    let (mut node, _, payload) = leecher(config(1), 0);
     let other = InfoHashV1([9; 20]);
     for wrong in [handshake(other, b'p'), b"GET / HTTP/1.1\r\n\r\n".to_vec(), vec![0xff; 500]] {
         let link = node.incoming("10.0.0.9:5000", &wrong).unwrap();
@@ -43,8 +47,8 @@ fn wrong_incoming_handshakes_are_refused() {
     let link = node.incoming("10.0.0.9:5001", &handshake(payload.info_hash(), b'p')).unwrap();
     assert!(!node.closed.contains(&link));
     // The same peer again, and a peer with our own id.
-    let ours: [u8; 20] = node.sent[&link][48..68].try_into().unwrap();
-    let own = handshake_of(payload.info_hash(), ours);
+    let ours = Handshake::decode(node.sent[&link].first_chunk().unwrap()).unwrap();
+    let own = Handshake { reserved: Reserved::NONE, ..ours }.encode().to_vec();
     for (again, from) in
         [(handshake(payload.info_hash(), b'p'), "10.0.0.9:5002"), (own, "10.0.0.9:5003")]
     {
@@ -56,16 +60,13 @@ fn wrong_incoming_handshakes_are_refused() {
 
 #[test]
 fn wrong_outgoing_handshakes_are_refused() {
-    let payload = payload();
-    let (mut node, key) = leecher(&payload, config(1), 3);
+    let (mut node, key, payload) = leecher(config(1), 3);
     let wrong = node.outgoing(&handshake(InfoHashV1([9; 20]), b'p'));
     let garbage = node.outgoing(&[0xff; 100]);
     let good = node.outgoing(&handshake(payload.info_hash(), b'p'));
     assert!(node.closed.contains(&wrong) && node.closed.contains(&garbage));
     assert!(!node.closed.contains(&good));
-    let failed =
-        |kind: &EventKind| matches!(kind, EventKind::Peer { state: PeerState::Failed, .. });
-    assert_eq!(node.count(failed), 2);
+    assert_eq!(failed(&node), 2);
     // A peer that broke the protocol is tried again soon, one with another torrent is not.
     node.advance(Duration::from_secs(12));
     assert_eq!(node.connecting.len(), 1);
@@ -74,20 +75,19 @@ fn wrong_outgoing_handshakes_are_refused() {
 
 #[test]
 fn peer_breaking_a_rule_is_dropped() {
-    let payload = payload();
     for broken in [
         vec![0xff; 5],
-        message(5, &[0xff, 0xff]),
-        message(4, &99u32.to_be_bytes()),
-        message(6, &super::wire::block(0, 0, 1 << 20)),
+        wire(Message::Bitfield(&[0xff, 0xff])),
+        wire(Message::Have(99)),
+        wire(Message::Request(WireRequest { index: 0, offset: 0, length: 1 << 20 })),
     ] {
-        let (mut node, _) = leecher(&payload, config(1), 0);
+        let (mut node, _, payload) = leecher(config(1), 0);
         let link = node.incoming("10.0.0.9:5000", &handshake(payload.info_hash(), b'p')).unwrap();
         node.receive(link, &broken);
         assert!(node.closed.contains(&link), "{broken:?}");
         assert_eq!(connected(&node), 0);
         // Late bytes of a link that has ended are ignored.
-        node.receive(link, &message(1, &[]));
+        node.receive(link, &wire(Message::Unchoke));
         node.engine.handle_closed(node.now, link, None);
         node.act();
     }
@@ -95,9 +95,8 @@ fn peer_breaking_a_rule_is_dropped() {
 
 #[test]
 fn half_open_links_are_limited() {
-    let payload = payload();
     let wide = EngineConfig { max_peers_per_torrent: 100, ..config(1) };
-    let (mut node, _) = leecher(&payload, wide, 100);
+    let (mut node, _, payload) = leecher(wide, 100);
     assert_eq!(node.connecting.len(), 48, "room is left for incoming connections");
     for port in 5000..5016 {
         assert!(!node.engine.is_crowded());
@@ -114,15 +113,13 @@ fn half_open_links_are_limited() {
 
 #[test]
 fn slow_handshakes_leave_room_to_dial() {
-    let payload = payload();
-    let (mut node, key) = leecher(&payload, config(1), 0);
+    let (mut node, key, payload) = leecher(config(1), 0);
     for port in 5000..5048 {
         assert!(node.incoming(&format!("10.0.0.9:{port}"), b"\x13BitTorrent").is_some());
     }
     assert!(node.incoming("10.0.0.9:6000", b"").is_none(), "the forty-ninth");
     let peers: Vec<SocketAddr> = (0..20).map(|n| SocketAddr::from(([10, 1, 0, n], 7000))).collect();
-    node.engine.add_peers(node.now, key, &peers);
-    node.act();
+    node.add_peers(key, &peers);
     assert_eq!(node.connecting.len(), 16);
     let link = node.outgoing(&handshake(payload.info_hash(), b'p'));
     assert!(!node.closed.contains(&link));
@@ -136,21 +133,15 @@ fn torrents_share_half_open_links() {
     let mut keys = Vec::new();
     for number in 0..100u8 {
         let payload = Payload::file("film", 1000).seed(number.into()).create().unwrap();
-        let peers = (0..5).map(|n| SocketAddr::from(([10, 2, number, n], 7000))).collect();
-        keys.push(
-            node.add(AddTorrent {
-                peers,
-                ..add_of(&payload, folder.path().join(number.to_string()))
-            }),
-        );
+        let peers = (0..5).map(|n| SocketAddr::from(([10, 2, number, n], 7000)));
+        keys.push(node.leech(&payload, folder.path().join(number.to_string()), peers));
     }
     assert_eq!(node.connecting.len(), 48);
     let mut tried = std::collections::BTreeMap::<u8, usize>::new();
     while let Some((link, address)) = node.connecting.pop_front() {
         let std::net::IpAddr::V4(ip) = address.ip() else { panic!() };
         *tried.entry(ip.octets()[2]).or_default() += 1;
-        node.engine.handle_connect_failed(node.now, link, "connection refused");
-        node.act();
+        node.refuse(link);
     }
     assert_eq!(tried.len(), 100);
     assert!(tried.values().all(|count| *count == 5), "{tried:?}");
@@ -161,34 +152,31 @@ fn torrents_share_half_open_links() {
 
 #[test]
 fn connections_are_limited() {
-    let payload = payload();
     let limited = EngineConfig { max_connections: 3, ..config(1) };
-    let (mut node, _) = leecher(&payload, limited, 10);
+    let (mut node, _, _) = leecher(limited, 10);
     assert_eq!(node.connecting.len(), 3);
     assert!(node.incoming("10.0.0.9:5000", b"").is_none());
     let (link, _) = node.connecting.pop_front().unwrap();
-    node.engine.handle_connect_failed(node.now, link, "connection refused");
-    node.act();
+    node.refuse(link);
     assert_eq!(node.connecting.len(), 3, "the next one is tried at once");
 }
 
 #[test]
 fn silence_ends_a_connection() {
-    let payload = payload();
     // Outgoing: ten seconds to connect, ten to shake hands, three minutes without a message.
-    let (mut node, _) = leecher(&payload, config(1), 1);
+    let (mut node, _, _) = leecher(config(1), 1);
     let (link, _) = node.connecting[0];
     node.advance(Duration::from_secs(9));
     assert!(!node.closed.contains(&link));
     node.advance(Duration::from_secs(3));
     assert!(node.closed.contains(&link));
 
-    let (mut node, _) = leecher(&payload, config(1), 1);
+    let (mut node, _, _) = leecher(config(1), 1);
     let link = node.outgoing(b"\x13BitTorrent");
     node.advance(Duration::from_secs(12));
     assert!(node.closed.contains(&link));
 
-    let (mut node, _) = leecher(&payload, config(1), 0);
+    let (mut node, _, payload) = leecher(config(1), 0);
     let silent = node.incoming("10.0.0.9:5000", b"").unwrap();
     node.advance(Duration::from_secs(12));
     assert!(node.closed.contains(&silent));
@@ -207,31 +195,23 @@ fn silence_ends_a_connection() {
 
 #[test]
 fn without_sockets_candidates_are_kept() {
-    let payload = payload();
-    let (mut node, key) = leecher(&payload, config(1), 200);
+    let (mut node, key, _) = leecher(config(1), 200);
     while let Some((link, _)) = node.connecting.pop_front() {
         node.engine.pause_dialing(node.now);
-        node.engine.handle_connect_failed(node.now, link, "too many open files");
-        node.act();
+        node.refuse(link);
     }
-    let failed =
-        |kind: &EventKind| matches!(kind, EventKind::Peer { state: PeerState::Failed, .. });
-    assert_eq!(node.count(failed), 48, "only those that were connecting");
+    assert_eq!(failed(&node), 48, "only those that were connecting");
     assert_eq!(node.status(key).peers_known, 200);
     node.advance(Duration::from_secs(2));
     assert_eq!(node.connecting.len(), 48);
 }
 
 /// A peer that has sent all but a byte of an extension message of `length` bytes.
-fn hoarder(
-    node: &mut Node,
-    payload: &Payload,
-    number: u8,
-    length: usize,
-) -> session::engine::LinkKey {
-    let hello = extended_handshake(payload.info_hash(), number);
+fn hoarder(node: &mut Node, payload: &Payload, number: u8, length: usize) -> LinkKey {
+    let extended = Reserved([0, 0, 0, 0, 0, 0x10, 0, 0]);
+    let hello = handshake_with(extended, payload.info_hash(), number);
     let link = node.incoming(&format!("10.0.1.{number}:5000"), &hello).unwrap();
-    let hoard = message(20, &vec![1; length + 1]);
+    let hoard = wire(Message::Extended { id: 1, payload: &vec![1; length] });
     node.receive(link, &hoard[..hoard.len() - 1]);
     link
 }
@@ -239,8 +219,7 @@ fn hoarder(
 #[test]
 fn peer_holding_most_memory_is_dropped() {
     const KIB: usize = 1 << 10;
-    let payload = payload();
-    let (mut node, _) = leecher(&payload, config(1), 0);
+    let (mut node, _, payload) = leecher(config(1), 0);
     // 4060 KiB of 4096, and small things.
     let many: Vec<_> = (0..33).map(|n| hoarder(&mut node, &payload, n, 120 * KIB)).collect();
     hoarder(&mut node, &payload, 33, 100 * KIB);
@@ -262,20 +241,18 @@ fn peer_holding_most_memory_is_dropped() {
 fn queued_requests_count_as_memory() {
     const QUEUE: usize = peer_wire::MAX_QUEUED_REQUESTS * size_of::<bt_types::BlockRequest>();
     let payload = payload();
-    let folder = payload.folder_path();
     let mut node =
         Node::new(EngineConfig { upload_slots: 200, max_peers_per_torrent: 200, ..config(1) });
-    node.add(AddTorrent { seed_only: true, ..add_of(&payload, folder) });
+    node.seed(&payload);
     node.hold_jobs = true;
-    let request = message(REQUEST, &block(0, 0, 16 << 10));
-    let requests = request.repeat(peer_wire::MAX_QUEUED_REQUESTS);
+    let requests = request(0, 0).repeat(peer_wire::MAX_QUEUED_REQUESTS);
     let mut peers = 0;
     while node.closed.is_empty() {
         let number = peers as u8;
         peers += 1;
         let hello = handshake(payload.info_hash(), number);
         let link = node.incoming(&format!("10.0.1.{number}:5000"), &hello).unwrap();
-        node.receive(link, &message(INTERESTED, &[]));
+        node.receive(link, &wire(Message::Interested));
         node.receive(link, &requests);
     }
     // Other small buffers count too.
@@ -296,12 +273,9 @@ fn named_peers_are_tried() {
     node.hold_jobs = false;
     node.act();
     assert_eq!(node.connecting.len(), 1);
-    node.engine.add_peers(node.now, key, &[mapped]);
-    node.act();
+    node.add_peers(key, &[mapped]);
     assert_eq!(node.connecting.len(), 1, "it is the same peer");
-    node.engine.stop(node.now, key);
-    node.act();
-    node.engine.resume(node.now, key);
-    node.act();
+    node.stop(key);
+    node.resume(key);
     assert_eq!(node.connecting.len(), 1, "it is remembered after a stop");
 }

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
-use bt_types::{AnnounceReply, Bitfield, PeerHost, PeerId, PieceIndex, TrackerPeer};
+use bt_types::{AnnounceReply, Bitfield, Geometry, PeerHost, PeerId, PieceIndex, TrackerPeer};
 use metainfo::{Builder, Metainfo, Naming, Sha1Digest};
 use peer_wire::{ExtensionHandshake, Handshake, Message, Reserved, WireRequest};
 use piece_store::{CommitResult, Done, Extent, Job, Opened, Operation, StoreError};
@@ -40,6 +40,11 @@ static TORRENTS: LazyLock<[Arc<Metainfo>; 2]> = LazyLock::new(|| {
 #[test]
 fn the_corpus_breaks_no_promise() {
     testkit::replay("session", fuzz);
+}
+
+#[test]
+fn random_bytes_break_no_promise() {
+    (0..300).for_each(|seed| fuzz(&testkit::bytes(seed, 500)));
 }
 
 /// Runs an engine as `data` says.
@@ -133,7 +138,7 @@ impl Machine {
             0x08..0x10 => self.accept(choices.byte()),
             0x10..0x18 => self.connect(choices.byte()),
             0x18..0x40 => self.do_job(choices.byte(), choices.byte()),
-            0x40..0x50 => self.pass(choices.byte()),
+            0x40..0x50 => self.wait(Duration::from_millis(1 << (choices.byte() % 18))),
             0x50..0x58 => self.answer_tracker(op, choices),
             _ => {
                 let (at, count) = (choices.below(MAX_LINKS), self.links.len());
@@ -440,12 +445,14 @@ impl Machine {
         }
     }
 
+    fn geometry_of(&self, torrent: TorrentKey) -> Option<Geometry> {
+        let status = self.engine.status_of(torrent)?;
+        let metainfo = TORRENTS.iter().find(|it| it.info_hash() == status.info_hash)?;
+        Some(metainfo.info().geometry())
+    }
+
     fn verified_pieces(&self, torrent: TorrentKey) -> Bitfield {
-        let metainfo = self
-            .engine
-            .status_of(torrent)
-            .and_then(|status| TORRENTS.iter().find(|it| it.info_hash() == status.info_hash));
-        let geometry = metainfo.expect("a known torrent").info().geometry();
+        let geometry = self.geometry_of(torrent).expect("a known torrent");
         let mut have = Bitfield::new(geometry.piece_count());
         let verified = self.verified.get(&torrent).into_iter().flatten();
         verified.filter_map(|piece| geometry.piece(*piece)).for_each(|it| _ = have.insert(it));
@@ -481,11 +488,7 @@ impl Machine {
         digests: bool,
         outcome: u8,
     ) -> CommitResult {
-        let geometry = self.engine.status_of(torrent).and_then(|status| {
-            let metainfo = TORRENTS.iter().find(|it| it.info_hash() == status.info_hash)?;
-            Some(metainfo.info().geometry())
-        });
-        let blocks = geometry.map_or(0, |geometry| geometry.block_count(piece));
+        let blocks = self.geometry_of(torrent).map_or(0, |geometry| geometry.block_count(piece));
         let all = |with: u8| (0..blocks).map(|_| Sha1Digest([with; 20])).collect();
         match outcome {
             0..0xc0 => {
@@ -498,10 +501,6 @@ impl Machine {
     }
 
     /// Lets time pass, timer by timer.
-    fn pass(&mut self, byte: u8) {
-        self.wait(Duration::from_millis(1 << (byte % 18)));
-    }
-
     fn wait(&mut self, time: Duration) {
         let end = self.now + time;
         for _ in 0..MAX_ACTIONS {

@@ -1,14 +1,21 @@
 //! Several nodes on one clock. Their links split bytes at random.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use session::engine::{EngineConfig, LinkKey};
+use session::{EventKind, TorrentKey};
+use testkit::Payload;
 
-use super::node::Node;
+use super::node::{Node, config};
 
 pub(crate) struct Net {
     pub(crate) nodes: Vec<Node>,
+    /// The torrents that node 0 downloads, each to its [`Self::folder`].
+    pub(crate) downloads: Vec<TorrentKey>,
+    pub(crate) payloads: Vec<Payload>,
+    folder: tempfile::TempDir,
     pairs: Vec<[(usize, LinkKey); 2]>,
     /// The state of the generator that splits bytes.
     random: u64,
@@ -21,7 +28,39 @@ pub(crate) fn address(node: usize) -> SocketAddr {
 impl Net {
     pub(crate) fn new(configs: impl IntoIterator<Item = EngineConfig>) -> Self {
         let nodes = configs.into_iter().map(Node::new).collect();
-        Self { nodes, pairs: Vec::new(), random: 1 }
+        let folder = tempfile::tempdir().unwrap();
+        let (downloads, payloads) = (Vec::new(), Vec::new());
+        Self { nodes, downloads, payloads, folder, pairs: Vec::new(), random: 1 }
+    }
+
+    /// Node 0 is the leecher. The others have everything.
+    pub(crate) fn swarm(leecher: EngineConfig, seeders: usize, payloads: Vec<Payload>) -> Self {
+        let mut net = Self::new([leecher].into_iter().chain((1..=seeders as u64).map(config)));
+        payloads.into_iter().for_each(|payload| net.add(payload));
+        net
+    }
+
+    /// Adds a torrent that node 0 downloads from all others.
+    pub(crate) fn add(&mut self, payload: Payload) {
+        self.nodes[1..].iter_mut().for_each(|seeder| _ = seeder.seed(&payload));
+        let (folder, peers) =
+            (self.folder(self.downloads.len()), (1..self.nodes.len()).map(address));
+        self.downloads.push(self.nodes[0].leech(&payload, folder, peers));
+        self.payloads.push(payload);
+    }
+
+    /// The folder of a download of node 0.
+    pub(crate) fn folder(&self, number: usize) -> PathBuf {
+        self.folder.path().join(number.to_string())
+    }
+
+    /// Runs until node 0 has completed all downloads, and compares them.
+    #[track_caller]
+    pub(crate) fn complete(&mut self, limit: Duration) {
+        self.run_until(limit, |net| net.completed() >= net.payloads.len());
+        for (number, payload) in self.payloads.iter().enumerate() {
+            assert_eq!(payload.compare(self.folder(number)), Ok(()));
+        }
     }
 
     pub(crate) fn now(&self) -> Duration {
@@ -40,13 +79,20 @@ impl Net {
         }
     }
 
+    /// How many downloads of node 0 are complete.
+    pub(crate) fn completed(&self) -> usize {
+        self.nodes[0].count(|kind| *kind == EventKind::Completed)
+    }
+
     /// Cuts every connection of a node.
     pub(crate) fn cut(&mut self, node: usize) {
-        let (cut, kept) =
-            self.pairs.drain(..).partition(|pair| pair.iter().any(|(at, _)| *at == node));
-        self.pairs = kept;
-        let cut: Vec<[(usize, LinkKey); 2]> = cut;
-        for (at, link) in cut.into_iter().flatten() {
+        let is_cut = |pair: &mut [(usize, LinkKey); 2]| pair.iter().any(|(at, _)| *at == node);
+        let cut: Vec<_> = self.pairs.extract_if(.., is_cut).collect();
+        self.close(cut.into_iter().flatten());
+    }
+
+    fn close(&mut self, links: impl IntoIterator<Item = (usize, LinkKey)>) {
+        for (at, link) in links {
             let node = &mut self.nodes[at];
             node.engine.handle_closed(node.now, link, None);
             node.act();
@@ -86,10 +132,10 @@ impl Net {
                     Some(there) => {
                         self.pairs.push([(at, link), there]);
                         node.engine.handle_connected(now, link);
+                        node.act();
                     }
-                    None => node.engine.handle_connect_failed(now, link, "connection refused"),
+                    None => node.refuse(link),
                 }
-                node.act();
             }
         }
         any
@@ -103,11 +149,7 @@ impl Net {
             let gone = pair.iter().any(|(at, link)| self.nodes[*at].closed.contains(link));
             if gone {
                 self.pairs.retain(|known| *known != pair);
-                for (at, link) in pair {
-                    let node = &mut self.nodes[at];
-                    node.engine.handle_closed(node.now, link, None);
-                    node.act();
-                }
+                self.close(pair);
                 any = true;
             }
         }

@@ -94,11 +94,47 @@ impl Node {
         key
     }
 
+    /// Adds a torrent whose data is where the payload is.
+    pub(crate) fn seed(&mut self, payload: &Payload) -> TorrentKey {
+        self.add(AddTorrent { seed_only: true, ..add_of(payload, payload.folder_path()) })
+    }
+
+    /// Adds a torrent with these known peers.
+    pub(crate) fn leech(
+        &mut self,
+        payload: &Payload,
+        folder: impl AsRef<Path>,
+        peers: impl IntoIterator<Item = SocketAddr>,
+    ) -> TorrentKey {
+        let peers = peers.into_iter().collect();
+        self.add(AddTorrent { peers, ..add_of(payload, folder) })
+    }
+
+    pub(crate) fn add_peers(&mut self, key: TorrentKey, peers: &[SocketAddr]) {
+        self.engine.add_peers(self.now, key, peers);
+        self.act();
+    }
+
+    pub(crate) fn stop(&mut self, key: TorrentKey) {
+        self.engine.stop(self.now, key);
+        self.act();
+    }
+
+    pub(crate) fn resume(&mut self, key: TorrentKey) {
+        self.engine.resume(self.now, key);
+        self.act();
+    }
+
+    pub(crate) fn remove(&mut self, key: TorrentKey) {
+        self.engine.remove(self.now, key);
+        self.act();
+    }
+
     /// Runs the actions of the engine until only those for the test are left.
     pub(crate) fn act(&mut self) {
         loop {
             // Actions last: sending may cause nothing but another read.
-            let mut moved = self.send() | self.work();
+            let mut moved = self.send() | (!self.hold_jobs && self.work());
             while let Some(action) = self.engine.poll_action() {
                 self.take(action);
                 moved = true;
@@ -168,12 +204,14 @@ impl Node {
         }
     }
 
-    /// Has the store do one job. Returns whether there was one.
-    fn work(&mut self) -> bool {
-        !self.hold_jobs && self.do_job()
+    /// The store does the next job, also while jobs are held.
+    pub(crate) fn do_job(&mut self) {
+        self.work();
+        self.act();
     }
 
-    pub(crate) fn do_job(&mut self) -> bool {
+    /// Has the store do one job. Returns whether there was one.
+    fn work(&mut self) -> bool {
         let Some(job) = self.jobs.pop_front() else { return false };
         self.pool.submit(job).expect("room for one job");
         let mut done = self.pool.recv().expect("an answer");
@@ -232,6 +270,25 @@ impl Node {
         self.act();
         self.receive(link, bytes);
         link
+    }
+
+    /// The connection cannot be established.
+    pub(crate) fn refuse(&mut self, link: LinkKey) {
+        self.engine.handle_connect_failed(self.now, link, "connection refused");
+        self.act();
+    }
+
+    /// The look-up of `host` finds these addresses.
+    pub(crate) fn resolved(&mut self, host: &str, ips: &[&str]) {
+        let ips = ips.iter().map(|ip| ip.parse().unwrap()).collect();
+        self.engine.handle_resolved(self.now, host, Ok(ips));
+        self.act();
+    }
+
+    /// A datagram comes.
+    pub(crate) fn datagram(&mut self, from: SocketAddr, bytes: &[u8]) {
+        self.engine.handle_datagram(self.now, from, bytes);
+        self.act();
     }
 
     pub(crate) fn answer(&mut self, fetch: &Fetch, peers: Vec<bt_types::TrackerPeer>) {

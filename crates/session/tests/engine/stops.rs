@@ -17,40 +17,33 @@ fn payload() -> Payload {
 }
 
 /// A leecher in the middle of a download, and its seeder.
-fn midway(payload: &Payload) -> (Net, TorrentKey, tempfile::TempDir) {
-    let mut net = Net::new([config(1), config(2)]);
-    net.nodes[1].add(AddTorrent { seed_only: true, ..add_of(payload, payload.folder_path()) });
-    let folder = tempfile::tempdir().unwrap();
-    let peers = vec![address(1)];
-    let key = net.nodes[0].add(AddTorrent { peers, ..add_of(payload, folder.path()) });
+fn midway() -> (Net, TorrentKey) {
+    let mut net = Net::swarm(config(7), 1, vec![payload()]);
+    let key = net.downloads[0];
     let fetch = net.nodes[0].fetches.pop_front().expect("it announces");
     net.nodes[0].answer(&fetch, Vec::new());
     net.run_until(LIMIT, |net| net.nodes[0].status(key).pieces_done > 10);
-    (net, key, folder)
+    (net, key)
 }
 
 #[test]
 fn stop_has_an_order() {
-    let payload = payload();
-    let (mut net, key, folder) = midway(&payload);
+    let (mut net, key) = midway();
     net.nodes[0].hold_jobs = true;
     net.run_until(LIMIT, |net| net.nodes[0].jobs.len() > 2);
     let node = &mut net.nodes[0];
     let before = node.jobs.len();
-    node.engine.stop(node.now, key);
-    node.act();
+    node.stop(key);
     assert_eq!(node.status(key).phase, PhaseKind::Stopping);
     assert_eq!(node.status(key).peers_connected, 0);
     // First every job is answered, then the store is closed, then the trackers are notified.
     for _ in 0..before {
         assert!(!node.jobs.iter().any(|job| matches!(job, Job::Close { .. })));
         node.do_job();
-        node.act();
     }
     assert!(matches!(node.jobs.front(), Some(Job::Close { .. })) && node.jobs.len() == 1);
     assert!(node.fetches.is_empty());
     node.do_job();
-    node.act();
     let goodbye = node.fetches.pop_front().expect("it announces `stopped`");
     assert_eq!(goodbye.request.event, AnnounceEvent::Stopped);
     assert!(!node.stopped());
@@ -60,17 +53,14 @@ fn stop_has_an_order() {
 
     node.hold_jobs = false;
     node.engine.resume(node.now, key);
-    net.run_until(LIMIT, |net| net.nodes[0].completed());
-    assert_eq!(payload.compare(folder.path()), Ok(()));
+    net.complete(LIMIT);
 }
 
 #[test]
 fn hanging_tracker_delays_stop_three_seconds() {
-    let payload = payload();
-    let (mut net, key, _folder) = midway(&payload);
+    let (mut net, key) = midway();
     let node = &mut net.nodes[0];
-    node.engine.stop(node.now, key);
-    node.act();
+    node.stop(key);
     node.advance(Duration::from_millis(2900));
     assert!(!node.stopped());
     node.advance(Duration::from_millis(200));
@@ -89,11 +79,9 @@ fn mute_tracker_does_not_delay_stop() {
         let folder = tempfile::tempdir().unwrap();
         let mut node = Node::new(config(1));
         let key = node.add(add_of(&payload, folder.path()));
-        node.act();
         assert_eq!(node.fetches.len(), 1, "it announces");
         node.advance(Duration::from_millis(asked_before));
-        node.engine.stop(node.now, key);
-        node.act();
+        node.stop(key);
         if waits > 0 {
             node.advance(Duration::from_millis(waits - 100));
             assert!(!node.stopped());
@@ -113,7 +101,6 @@ fn stop_works_at_any_job() {
         let key = node.add(add_of(&payload, payload.folder_path()));
         for _ in 0..jobs {
             node.do_job();
-            node.act();
         }
         node.engine.stop(node.now, key);
         node.engine.stop(node.now, key);
@@ -123,33 +110,28 @@ fn stop_works_at_any_job() {
         let ends =
             node.count(|kind| matches!(kind, EventKind::Stopped { reason: StopReason::Asked }));
         assert_eq!((ends, node.engine.is_idle()), (1, true), "stopped after {jobs} jobs");
-        node.engine.resume(node.now, key);
-        node.act();
+        node.resume(key);
         assert!(node.completed());
     }
 }
 
 #[test]
 fn removed_torrent_is_forgotten() {
-    let payload = payload();
-    let (mut net, key, folder) = midway(&payload);
+    let (mut net, key) = midway();
+    let add = add_of(&net.payloads[0], net.folder(0));
     let node = &mut net.nodes[0];
     node.hold_jobs = true;
     node.act();
     node.engine.remove(node.now, key);
-    assert!(
-        node.engine.add(node.now, add_of(&payload, folder.path())).is_err(),
-        "it is there still"
-    );
+    assert!(node.engine.add(node.now, add.clone()).is_err(), "it is there still");
     node.hold_jobs = false;
     node.act();
     node.advance(Duration::from_secs(4));
     assert!(node.stopped());
     assert_eq!(node.engine.status(), []);
     node.events.clear();
-    node.add(AddTorrent { peers: vec![address(1)], ..add_of(&payload, folder.path()) });
-    net.run_until(LIMIT, |net| net.nodes[0].completed());
-    assert_eq!(payload.compare(folder.path()), Ok(()));
+    node.add(AddTorrent { peers: vec![address(1)], ..add });
+    net.complete(LIMIT);
 }
 
 #[test]
@@ -157,8 +139,7 @@ fn stopped_torrent_is_removed_at_once() {
     let payload = payload();
     let mut node = Node::new(config(1));
     let key = node.add(AddTorrent { announce: false, ..add_of(&payload, payload.folder_path()) });
-    node.engine.stop(node.now, key);
-    node.act();
+    node.stop(key);
     assert!(node.stopped());
     node.engine.remove(node.now, key);
     assert_eq!(node.engine.status(), []);
@@ -178,8 +159,7 @@ fn connecting_links_end_with_torrent() {
     let folder = tempfile::tempdir().unwrap();
     let key = node.add(AddTorrent { peers, announce: false, ..add_of(&payload, folder.path()) });
     let (connecting, _) = node.connecting[0];
-    node.engine.remove(node.now, key);
-    node.act();
+    node.remove(key);
     assert!(node.connecting.is_empty() && node.closed.len() == 2);
     node.engine.handle_connected(node.now, connecting);
     node.engine.handle_connect_failed(node.now, connecting, "too late");

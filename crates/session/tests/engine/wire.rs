@@ -1,67 +1,42 @@
-//! Messages of peers as bytes (BEP 3).
+//! Handshakes and messages of peers as bytes.
 
-use bt_types::InfoHashV1;
+use bt_types::{InfoHashV1, PeerId};
+use peer_wire::{HANDSHAKE_LENGTH, Handshake, Message, Reserved, WireRequest};
 
 /// A handshake without extensions, by a peer whose id is `name` twenty times.
 pub(crate) fn handshake(info_hash: InfoHashV1, name: u8) -> Vec<u8> {
-    handshake_of(info_hash, [name; 20])
+    handshake_with(Reserved::NONE, info_hash, name)
 }
 
-pub(crate) fn handshake_of(info_hash: InfoHashV1, peer_id: [u8; 20]) -> Vec<u8> {
-    let mut bytes = b"\x13BitTorrent protocol\0\0\0\0\0\0\0\0".to_vec();
-    bytes.extend_from_slice(info_hash.as_bytes());
-    bytes.extend_from_slice(&peer_id);
+pub(crate) fn handshake_with(reserved: Reserved, info_hash: InfoHashV1, name: u8) -> Vec<u8> {
+    Handshake { reserved, info_hash, peer_id: PeerId([name; 20]) }.encode().to_vec()
+}
+
+pub(crate) fn wire(message: Message<'_>) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    message.encode(&mut bytes);
     bytes
 }
 
-/// The same by a peer that speaks the Fast extension.
-pub(crate) fn fast_handshake(info_hash: InfoHashV1, name: u8) -> Vec<u8> {
-    let mut bytes = handshake(info_hash, name);
-    bytes[27] |= 4;
-    bytes
+/// A request for a block of 16 KiB.
+pub(crate) fn request(index: u32, offset: u32) -> Vec<u8> {
+    wire(Message::Request(WireRequest { index, offset, length: 16 << 10 }))
 }
 
-/// The same by a peer that speaks the extension protocol.
-pub(crate) fn extended_handshake(info_hash: InfoHashV1, name: u8) -> Vec<u8> {
-    let mut bytes = handshake(info_hash, name);
-    bytes[25] |= 0x10;
-    bytes
+/// The messages in `sent`, without the handshake.
+pub(crate) fn messages(sent: &[u8]) -> Vec<Message<'_>> {
+    let mut rest = sent.get(HANDSHAKE_LENGTH..).unwrap_or_default();
+    let next = || Message::decode(&mut rest).expect("a legal message");
+    let messages = std::iter::from_fn(next).collect();
+    assert!(rest.is_empty(), "whole messages");
+    messages
 }
 
-pub(crate) fn message(id: u8, payload: &[u8]) -> Vec<u8> {
-    let mut bytes = (payload.len() as u32 + 1).to_be_bytes().to_vec();
-    bytes.push(id);
-    bytes.extend_from_slice(payload);
-    bytes
-}
-
-pub(crate) const CHOKE: u8 = 0;
-pub(crate) const INTERESTED: u8 = 2;
-pub(crate) const BITFIELD: u8 = 5;
-pub(crate) const REQUEST: u8 = 6;
-pub(crate) const PIECE: u8 = 7;
-pub(crate) const CANCEL: u8 = 8;
-
-pub(crate) fn block(piece: u32, offset: u32, length: u32) -> Vec<u8> {
-    [piece, offset, length].map(u32::to_be_bytes).concat()
-}
-
-/// The messages in `bytes`, without the handshake.
-pub(crate) fn messages(bytes: &[u8]) -> Vec<(u8, Vec<u8>)> {
-    let mut rest = bytes.get(68..).unwrap_or_default();
-    let mut found = Vec::new();
-    while let Some((head, after)) = rest.split_first_chunk::<4>() {
-        let length = u32::from_be_bytes(*head) as usize;
-        let (message, after) = after.split_at_checked(length).expect("whole messages");
-        if let Some((id, payload)) = message.split_first() {
-            found.push((*id, payload.to_vec()));
-        }
-        rest = after;
-    }
-    found
-}
-
-/// The number of messages of a kind.
-pub(crate) fn count(bytes: &[u8], id: u8) -> usize {
-    messages(bytes).iter().filter(|(kind, _)| *kind == id).count()
+/// The blocks in `sent`: the piece, the offset in it, and the bytes.
+pub(crate) fn blocks(sent: &[u8]) -> Vec<(u32, u32, &[u8])> {
+    let block = |message| match message {
+        Message::Block { index, offset, bytes } => Some((index, offset, bytes)),
+        _ => None,
+    };
+    messages(sent).into_iter().filter_map(block).collect()
 }

@@ -189,7 +189,7 @@ impl Trackers {
 
     /// Whether no further tracker is asked now: one answers, or all have failed.
     pub(super) fn are_settled(&self) -> bool {
-        let answers = |tracker: &Tracker| tracker.error.is_none() && tracker.reply.is_some();
+        let answers = |tracker: &Tracker| tracker.error.is_none() && tracker.replied;
         self.list.iter().any(answers) || self.have_all_failed()
     }
 

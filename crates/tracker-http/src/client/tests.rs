@@ -100,6 +100,22 @@ fn announce(url: &str) -> Result<AnnounceReply, AnnounceError> {
     fetcher(|_| {}).announce(url, &request)
 }
 
+/// Downloads from a server that gives this answer.
+fn get_from(answer: impl Into<Vec<u8>>) -> Result<Vec<u8>, FetchError> {
+    let server = Server::always(1, answer);
+    let result = get(&server.url("/"));
+    server.heads();
+    result
+}
+
+/// Announces to a tracker that gives this answer.
+fn announce_to(answer: &[u8]) -> Result<AnnounceReply, AnnounceError> {
+    let server = Server::always(1, answer);
+    let result = announce(&server.url("/announce"));
+    server.heads();
+    result
+}
+
 const REPLY: &[u8] = b"d8:intervali1800e5:peers6:\x0a\0\0\x01\x1a\xe1e";
 
 #[test]
@@ -133,12 +149,8 @@ fn scrape_returns_entries() {
 fn chunked_and_close_delimited_bodies() {
     let chunked = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n\
                    3\r\nabc\r\n4;x=y\r\ndefg\r\n0\r\n\r\n";
-    let server = Server::always(1, chunked);
-    assert_eq!(get(&server.url("/")), Ok(b"abcdefg".to_vec()));
-    server.heads();
-    let server = Server::always(1, "HTTP/1.0 200 OK\r\n\r\nabc");
-    assert_eq!(get(&server.url("/")), Ok(b"abc".to_vec()));
-    server.heads();
+    assert_eq!(get_from(chunked), Ok(b"abcdefg".to_vec()));
+    assert_eq!(get_from("HTTP/1.0 200 OK\r\n\r\nabc"), Ok(b"abc".to_vec()));
 }
 
 fn gzip(body: &[u8]) -> Vec<u8> {
@@ -175,11 +187,9 @@ fn limit_counts_decompressed_bytes() {
 #[test]
 fn default_body_limit_is_2_mib() {
     for (length, fits) in [(2 << 20, true), ((2 << 20) + 1, false)] {
-        let server = Server::always(1, ok(&vec![b'x'; length]));
-        let got = get(&server.url("/")).map(|body| body.len());
+        let got = get_from(ok(&vec![b'x'; length])).map(|body| body.len());
         let expected = if fits { Ok(length) } else { Err(FetchError::TooLong { limit: 2 << 20 }) };
         assert_eq!(got, expected);
-        server.heads();
     }
 }
 
@@ -188,13 +198,11 @@ fn headers_are_limited_to_16_kib() {
     for (length, fits) in [(16 << 10, true), ((16 << 10) + 1, false)] {
         let (start, end) = ("HTTP/1.0 200 OK\r\nX-Filler: ", "\r\n\r\n");
         let filler = "x".repeat(length - start.len() - end.len());
-        let server = Server::always(1, [start, &filler, end, "body"].concat());
-        match get(&server.url("/")) {
+        match get_from([start, &filler, end, "body"].concat()) {
             Ok(body) => assert!(fits && body == b"body", "{length}"),
             Err(FetchError::Protocol { .. }) => assert!(!fits, "{length}"),
             Err(error) => panic!("{length}: {error:?}"),
         }
-        server.heads();
     }
 }
 
@@ -225,10 +233,8 @@ fn endless_headers_are_cut_off() {
 
 #[test]
 fn truncated_body_is_an_error() {
-    let server = Server::always(1, "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nabc");
-    let error = get(&server.url("/")).unwrap_err();
+    let error = get_from("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nabc").unwrap_err();
     assert!(matches!(error, FetchError::Broken { .. } | FetchError::Protocol { .. }), "{error:?}");
-    server.heads();
 }
 
 #[test]
@@ -312,10 +318,8 @@ fn sixth_redirect_is_refused() {
 #[test]
 fn redirects_to_other_schemes_are_refused() {
     for to in ["file:///etc/passwd", "udp://127.0.0.1:1/", "ftp://127.0.0.1/", "http://[bad/"] {
-        let server = Server::always(1, redirect(to));
-        let error = get(&server.url("/")).unwrap_err();
+        let error = get_from(redirect(to)).unwrap_err();
         assert!(matches!(error, FetchError::Redirect { .. }), "{to}: {error:?}");
-        server.heads();
     }
 }
 
@@ -332,10 +336,7 @@ fn check_redirect(data: &[u8]) {
 
 #[test]
 fn corpus_redirects_stay_within_http() {
-    let corpus = concat!(env!("CARGO_MANIFEST_DIR"), "/../../testdata/fuzz/http_url");
-    for entry in std::fs::read_dir(corpus).unwrap() {
-        check_redirect(&std::fs::read(entry.unwrap().path()).unwrap());
-    }
+    testkit::replay("http_url", check_redirect);
 }
 
 proptest! {
@@ -349,29 +350,23 @@ proptest! {
 
 #[test]
 fn status_304_is_no_redirect() {
-    let server = Server::always(1, page("304 Not Modified", "", b""));
-    let error = get(&server.url("/")).unwrap_err();
+    let error = get_from(page("304 Not Modified", "", b"")).unwrap_err();
     assert!(matches!(error, FetchError::Unexpected { status: 304, .. }), "{error:?}");
-    server.heads();
 }
 
 #[test]
 fn refusal_counts_with_any_status() {
     for status in ["200 OK", "400 Bad Request", "503 Busy"] {
         let body = b"d14:failure reason20:unregistered torrent8:intervali90ee";
-        let server = Server::always(1, page(status, "", body));
         let reason = "unregistered torrent".to_owned();
         let expected = AnnounceError::Failure { reason, retry_in: Some(90) };
-        assert_eq!(announce(&server.url("/announce")), Err(expected));
-        server.heads();
+        assert_eq!(announce_to(&page(status, "", body)), Err(expected));
     }
 }
 
 #[track_caller]
 fn check_message(answer: &[u8], message: &str) {
-    let server = Server::always(1, answer);
-    assert_eq!(announce(&server.url("/announce")).unwrap_err().to_string(), message);
-    server.heads();
+    assert_eq!(announce_to(answer).unwrap_err().to_string(), message);
 }
 
 #[test]
@@ -398,26 +393,20 @@ fn web_pages_are_reported() {
 
 #[test]
 fn empty_dictionary_is_a_reply() {
-    let server = Server::always(1, ok(b"de"));
-    let reply = announce(&server.url("/announce")).unwrap();
+    let reply = announce_to(&ok(b"de")).unwrap();
     assert_eq!((reply.interval, reply.peers.len()), (1800, 0));
-    server.heads();
 }
 
 #[test]
 fn peers_count_with_any_status() {
     let body = b"d8:intervali60e5:peers6:\x0a\0\0\x01\x1a\xe1e";
-    let server = Server::always(1, page("500 Oops", "", body));
-    assert_eq!(announce(&server.url("/announce")).unwrap().peers.len(), 1);
-    server.heads();
+    assert_eq!(announce_to(&page("500 Oops", "", body)).unwrap().peers.len(), 1);
 }
 
 #[test]
 fn other_protocol_is_reported() {
-    let server = Server::always(1, "220 mail.example ESMTP\r\n\r\n");
-    let error = get(&server.url("/")).unwrap_err();
+    let error = get_from("220 mail.example ESMTP\r\n\r\n").unwrap_err();
     assert!(matches!(error, FetchError::Protocol { .. }), "{error:?}");
-    server.heads();
 }
 
 #[test]

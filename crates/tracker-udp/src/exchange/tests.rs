@@ -108,16 +108,7 @@ fn tracker_answers(request: &Request) -> (&'static str, Response) {
         }
         Request::Announce { connection_id, .. } => {
             assert_eq!(*connection_id, 77);
-            (
-                "announce",
-                Response::Announce {
-                    transaction_id,
-                    interval: 1800,
-                    leechers: 3,
-                    seeders: 5,
-                    peers: vec!["198.51.100.7:6881".parse().unwrap()],
-                },
-            )
+            ("announce", announced(transaction_id, 1800, &["198.51.100.7:6881"]))
         }
         Request::Scrape { info_hashes, .. } => {
             let entry = ScrapeCounts { seeders: 1, completed: 2, leechers: 3 };
@@ -127,9 +118,10 @@ fn tracker_answers(request: &Request) -> (&'static str, Response) {
     }
 }
 
-#[track_caller]
-fn check(dialogue: &Dialogue, expected: &[&str]) {
-    assert_eq!(dialogue.log, expected);
+/// The response to an announce.
+fn announced(transaction_id: u32, interval: u32, peers: &[&str]) -> Response {
+    let peers = peers.iter().map(|peer| peer.parse().unwrap()).collect();
+    Response::Announce { transaction_id, interval, leechers: 3, seeders: 5, peers }
 }
 
 #[test]
@@ -137,10 +129,9 @@ fn normal_announce() {
     let mut dialogue = Dialogue::new(|_, _| Some(1));
     dialogue.announce(0, 30);
     dialogue.run_until(100);
-    check(
-        &dialogue,
-        &["0 connect request", "1 connect response", "1 announce request", "2 announce response"],
-    );
+    let expected =
+        ["0 connect request", "1 connect response", "1 announce request", "2 announce response"];
+    assert_eq!(dialogue.log, expected);
     assert!(dialogue.exchanges[0].is_done());
 }
 
@@ -164,18 +155,16 @@ fn announce_times_out() {
     });
     dialogue.announce(0, 100_000);
     dialogue.run_until(300);
-    check(
-        &dialogue,
-        &[
-            "0 connect request",
-            "1 connect response",
-            "1 announce request",
-            "16 announce request",
-            "46 announce request",
-            "106 connect request",
-            "226 connect request",
-        ],
-    );
+    let expected = [
+        "0 connect request",
+        "1 connect response",
+        "1 announce request",
+        "16 announce request",
+        "46 announce request",
+        "106 connect request",
+        "226 connect request",
+    ];
+    assert_eq!(dialogue.log, expected);
 }
 
 #[test]
@@ -225,7 +214,7 @@ fn multiple_requests() {
         "64 scrape response",
         "64 announce response",
     ];
-    check(&dialogue, &expected);
+    assert_eq!(dialogue.log, expected);
     assert!(dialogue.exchanges.iter().all(Exchange::is_done));
 }
 
@@ -244,7 +233,7 @@ fn deadline_ends_exchange() {
     let mut dialogue = Dialogue::new(|_, _| None);
     dialogue.announce(0, 30);
     dialogue.run_until(1000);
-    check(&dialogue, &["0 connect request", "15 connect request", "30 timed out"]);
+    assert_eq!(dialogue.log, ["0 connect request", "15 connect request", "30 timed out"]);
     let exchange = &mut dialogue.exchanges[0];
     assert_eq!(exchange.poll_timeout(&dialogue.tracker), None);
     assert_eq!(exchange.poll_transmit(&mut dialogue.tracker, seconds(45)), None);
@@ -276,17 +265,15 @@ fn old_back_off_delays_no_new_exchange() {
     dialogue.announce(90, 1000);
     dialogue.drain(seconds(90));
     dialogue.run_until(200);
-    check(
-        &dialogue,
-        &[
-            "0 connect request",
-            "15 connect request",
-            "30 timed out",
-            "45 connect request",
-            "90 connect request",
-            "150 connect request",
-        ],
-    );
+    let expected = [
+        "0 connect request",
+        "15 connect request",
+        "30 timed out",
+        "45 connect request",
+        "90 connect request",
+        "150 connect request",
+    ];
+    assert_eq!(dialogue.log, expected);
 }
 
 #[test]
@@ -295,30 +282,48 @@ fn waiting_exchange_takes_over_connect() {
     dialogue.announce(0, 10);
     dialogue.scrape(0, 60);
     dialogue.run_until(60);
-    check(
-        &dialogue,
-        &[
-            "0 connect request",
-            "10 timed out",
-            "15 connect request",
-            "16 connect response",
-            "16 scrape request",
-            "17 scrape response",
-        ],
-    );
+    let expected = [
+        "0 connect request",
+        "10 timed out",
+        "15 connect request",
+        "16 connect response",
+        "16 scrape request",
+        "17 scrape response",
+    ];
+    assert_eq!(dialogue.log, expected);
 }
 
-/// Makes an exchange with a connected tracker, and sends its action at 0.
-fn asked(make: fn(&mut UdpTracker) -> Exchange) -> (UdpTracker, Exchange) {
-    let mut tracker = UdpTracker::new(address(), 1);
-    let mut exchange = make(&mut tracker);
-    let connect = exchange.poll_transmit(&mut tracker, Duration::ZERO).unwrap();
-    let (_, answer) = tracker_answers(&Request::decode(&connect).unwrap());
-    let bytes = answer.encode();
-    let result = exchange.handle_datagram(&mut tracker, Duration::ZERO, address(), &bytes);
-    assert!(result.is_none() && tracker.connecting().is_none());
-    assert!(exchange.poll_transmit(&mut tracker, Duration::ZERO).is_some());
-    (tracker, exchange)
+/// An exchange with a connected tracker, whose action was sent at 0.
+struct Asked {
+    tracker: UdpTracker,
+    exchange: Exchange,
+}
+
+impl Asked {
+    fn new(make: fn(&mut UdpTracker) -> Exchange) -> Self {
+        let mut tracker = UdpTracker::new(address(), 1);
+        let mut exchange = make(&mut tracker);
+        let connect = sent(&mut exchange, &mut tracker, Duration::ZERO);
+        let mut asked = Self { tracker, exchange };
+        let result = asked.handle(address(), &tracker_answers(&connect).1.encode());
+        assert!(result.is_none() && asked.tracker.connecting().is_none());
+        sent(&mut asked.exchange, &mut asked.tracker, Duration::ZERO);
+        asked
+    }
+
+    fn handle(&mut self, from: SocketAddr, bytes: &[u8]) -> Option<Result<Reply, ExchangeError>> {
+        self.exchange.handle_datagram(&mut self.tracker, Duration::ZERO, from, bytes)
+    }
+
+    /// Returns the reply to an announce that ends the exchange.
+    #[track_caller]
+    fn announce_reply(&mut self, interval: u32) -> AnnounceReply {
+        let response = announced(self.exchange.transaction_id(), interval, &["198.51.100.7:6881"]);
+        match self.handle(address(), &response.encode()) {
+            Some(Ok(Reply::Announce(reply))) => reply,
+            other => panic!("expected an announce reply, got {other:?}"),
+        }
+    }
 }
 
 fn announce(tracker: &mut UdpTracker) -> Exchange {
@@ -332,42 +337,31 @@ fn scrape(tracker: &mut UdpTracker) -> Exchange {
 
 #[test]
 fn replies() {
-    let (mut tracker, mut exchange) = asked(announce);
-    let transaction_id = exchange.transaction_id();
-    let peers = vec!["198.51.100.7:6881".parse().unwrap()];
-    let response =
-        Response::Announce { transaction_id, interval: 1, leechers: 2, seeders: 3, peers };
-    let bytes = response.encode();
-    let reply = exchange.handle_datagram(&mut tracker, Duration::ZERO, address(), &bytes);
-    let Some(Ok(Reply::Announce(reply))) = reply else { panic!("expected an announce reply") };
-    assert_eq!((reply.interval, reply.leechers, reply.seeders), (1, Some(2), Some(3)));
+    let mut asked = Asked::new(announce);
+    let reply = asked.announce_reply(1);
+    assert_eq!((reply.interval, reply.leechers, reply.seeders), (1, Some(3), Some(5)));
     assert_eq!(reply.peers[0].to_string(), "198.51.100.7:6881");
-    assert_eq!(exchange.handle_datagram(&mut tracker, Duration::ZERO, address(), &bytes), None);
+    let again = announced(asked.exchange.transaction_id(), 1, &[]).encode();
+    assert_eq!(asked.handle(address(), &again), None);
 
-    let (mut tracker, mut exchange) = asked(scrape);
-    let transaction_id = exchange.transaction_id();
+    let mut asked = Asked::new(scrape);
+    let transaction_id = asked.exchange.transaction_id();
     let entry = |seeders| ScrapeCounts { seeders, completed: 8, leechers: 9 };
     let bytes = Response::Scrape { transaction_id, counts: vec![entry(1), entry(2)] }.encode();
-    let reply = exchange.handle_datagram(&mut tracker, Duration::ZERO, address(), &bytes);
     let expected = [(hash(1), 1), (hash(2), 2)].map(|(info_hash, seeders)| ScrapeEntry {
         info_hash,
         seeders,
         leechers: 9,
         completed: 8,
     });
+    let reply = asked.handle(address(), &bytes);
     assert_eq!(reply, Some(Ok(Reply::Scrape(expected.to_vec()))));
 }
 
 #[test]
 fn odd_interval_is_half_an_hour() {
     for (interval, seconds) in [(0, 1800), (1, 1), (0x7fff_ffff, 0x7fff_ffff), (u32::MAX, 1800)] {
-        let (mut tracker, mut exchange) = asked(announce);
-        let transaction_id = exchange.transaction_id();
-        let (leechers, seeders, peers) = (0, 0, vec![]);
-        let answer = Response::Announce { transaction_id, interval, leechers, seeders, peers };
-        let (now, bytes) = (Duration::ZERO, answer.encode());
-        let reply = exchange.handle_datagram(&mut tracker, now, address(), &bytes);
-        let Some(Ok(Reply::Announce(reply))) = reply else { panic!("{reply:?}") };
+        let reply = Asked::new(announce).announce_reply(interval);
         assert_eq!(reply.interval, seconds, "{interval}");
     }
 }
@@ -388,42 +382,30 @@ fn ipv6_announce_has_no_ip() {
     };
     assert_eq!((announce.ip, &url_data[..]), (None, &b"/x"[..]));
     assert_eq!(announce.event, AnnounceEvent::None);
-    let peers: Vec<SocketAddr> = vec!["[2001:db8::7]:6881".parse().unwrap()];
-    let transaction_id = exchange.transaction_id();
-    let response = Response::Announce {
-        transaction_id,
-        interval: 1,
-        leechers: 0,
-        seeders: 0,
-        peers: peers.clone(),
-    };
+    let response = announced(exchange.transaction_id(), 1, &["[2001:db8::7]:6881"]);
     let reply = exchange.handle_datagram(&mut tracker, Duration::ZERO, v6, &response.encode());
     let Some(Ok(Reply::Announce(reply))) = reply else { panic!("expected an announce reply") };
-    assert_eq!(reply.peers[0].address(), Some(peers[0]));
+    assert_eq!(reply.peers[0].to_string(), "[2001:db8::7]:6881");
 }
 
 #[test]
 fn unrelated_datagrams_are_ignored() {
-    let (mut tracker, mut exchange) = asked(announce);
-    let answer = |transaction_id| {
-        let peers = vec![];
-        Response::Announce { transaction_id, interval: 1, leechers: 0, seeders: 0, peers }.encode()
-    };
-    let right = answer(exchange.transaction_id());
+    let mut asked = Asked::new(announce);
+    let transaction_id = asked.exchange.transaction_id();
+    let [right, wrong] = [0, 1].map(|bit| announced(transaction_id ^ bit, 1, &[]).encode());
     let socket_address = |text: &str| text.parse::<SocketAddr>().unwrap();
     for (sender, bytes) in [
         (socket_address("192.0.2.2:6969"), &right[..]),
         (socket_address("192.0.2.1:6968"), &right[..]),
-        (address(), &answer(exchange.transaction_id() ^ 1)[..]),
+        (address(), &wrong[..]),
         (address(), &right[..7]),
         (address(), &[][..]),
     ] {
-        let result = exchange.handle_datagram(&mut tracker, Duration::ZERO, sender, bytes);
-        assert_eq!(result, None, "{sender} {bytes:?}");
+        assert_eq!(asked.handle(sender, bytes), None, "{sender} {bytes:?}");
     }
     // The tracker's address on a dual-stack socket.
     let mapped = socket_address("[::ffff:192.0.2.1]:6969");
-    assert!(exchange.handle_datagram(&mut tracker, Duration::ZERO, mapped, &right).is_some());
+    assert!(asked.handle(mapped, &right).is_some());
 }
 
 #[test]
@@ -441,11 +423,10 @@ fn check_failure(
     response: impl Fn(u32) -> Vec<u8>,
     error: &ExchangeError,
 ) {
-    let (mut tracker, mut exchange) = asked(make);
-    let bytes = response(exchange.transaction_id());
-    let result = exchange.handle_datagram(&mut tracker, Duration::ZERO, address(), &bytes);
-    assert_eq!(result.as_ref(), Some(&Err(error.clone())));
-    assert!(exchange.is_done());
+    let mut asked = Asked::new(make);
+    let bytes = response(asked.exchange.transaction_id());
+    assert_eq!(asked.handle(address(), &bytes).as_ref(), Some(&Err(error.clone())));
+    assert!(asked.exchange.is_done());
 }
 
 #[test]
@@ -478,9 +459,9 @@ fn refused_connect_ends_one_exchange() {
     assert_eq!(second.poll_transmit(&mut tracker, Duration::ZERO), None);
     let transaction_id = tracker.connecting().unwrap();
     let bytes = Response::Error { transaction_id, message: "banned".to_owned() }.encode();
-    let result = first.handle_datagram(&mut tracker, seconds(1), address(), &bytes);
+    let result = offer(&mut first, &mut tracker, &bytes);
     assert_eq!(result, Some(Err(ExchangeError::Refused { message: "banned".to_owned() })));
-    assert_eq!(second.handle_datagram(&mut tracker, seconds(1), address(), &bytes), None);
+    assert_eq!(offer(&mut second, &mut tracker, &bytes), None);
     assert!(second.poll_timeout(&tracker).unwrap() <= seconds(1));
     assert!(second.poll_transmit(&mut tracker, seconds(1)).is_some());
     assert_eq!(second.poll_timeout(&tracker), Some(seconds(1) + FIRST_TIMEOUT));
@@ -492,12 +473,21 @@ fn sent(exchange: &mut Exchange, tracker: &mut UdpTracker, now: Duration) -> Req
     Request::decode(&datagram).unwrap()
 }
 
+/// Delivers a datagram of the tracker at 1.
+fn offer(
+    exchange: &mut Exchange,
+    tracker: &mut UdpTracker,
+    bytes: &[u8],
+) -> Option<Result<Reply, ExchangeError>> {
+    exchange.handle_datagram(tracker, seconds(1), address(), bytes)
+}
+
 /// Answers the exchange's connect request with `connection_id`.
 fn connect(exchange: &mut Exchange, tracker: &mut UdpTracker, connection_id: u64) {
     assert!(matches!(sent(exchange, tracker, seconds(1)), Request::Connect { .. }));
     let transaction_id = tracker.connecting().unwrap();
     let bytes = Response::Connect { transaction_id, connection_id }.encode();
-    assert_eq!(exchange.handle_datagram(tracker, seconds(1), address(), &bytes), None);
+    assert_eq!(offer(exchange, tracker, &bytes), None);
 }
 
 #[test]
@@ -516,9 +506,6 @@ fn mismatch_asks_for_new_id_once() {
         let refusal =
             |transaction_id| Response::Error { transaction_id, message: message.into() }.encode();
         let bytes = refusal(asked.transaction_id());
-        let offer = |exchange: &mut Exchange, tracker: &mut UdpTracker, bytes: &[u8]| {
-            exchange.handle_datagram(tracker, seconds(1), address(), bytes)
-        };
         assert_eq!(offer(&mut exchange, &mut tracker, &bytes), None, "{message}");
         assert_eq!(offer(&mut exchange, &mut tracker, &bytes), None, "the same error once more");
         connect(&mut exchange, &mut tracker, 8);
@@ -541,9 +528,9 @@ fn mismatch_keeps_newer_connection_id() {
         let transaction_id = request.transaction_id();
         Response::Error { transaction_id, message: "connection id mismatch".into() }.encode()
     });
-    assert_eq!(first.handle_datagram(&mut tracker, seconds(1), address(), &errors[0]), None);
+    assert_eq!(offer(&mut first, &mut tracker, &errors[0]), None);
     connect(&mut first, &mut tracker, 8);
-    assert_eq!(second.handle_datagram(&mut tracker, seconds(1), address(), &errors[1]), None);
+    assert_eq!(offer(&mut second, &mut tracker, &errors[1]), None);
     let asked = sent(&mut second, &mut tracker, seconds(1));
     assert!(matches!(asked, Request::Announce { connection_id: 8, .. }), "{asked:?}");
 }

@@ -9,22 +9,33 @@ fn hex(text: &str) -> Vec<u8> {
     digits.chunks(2).map(byte).collect()
 }
 
-/// Checks that `request` encodes to `text` and `text` decodes to `request`, also with one more
-/// byte. With fewer than `least` bytes, the error says that `what` is short.
+/// Checks that `encoded` is `text`, which decodes to `packet`, also with one more byte. With fewer
+/// than the bytes of the head or of the body, the error says which of them is short.
+#[track_caller]
+fn check<T: PartialEq + std::fmt::Debug>(
+    packet: &T,
+    encoded: &[u8],
+    text: &str,
+    [head, body]: [(&'static str, usize); 2],
+    decode: impl Fn(&[u8]) -> Result<T, PacketError>,
+) {
+    let bytes = hex(text);
+    assert_eq!(encoded, bytes);
+    assert_eq!(decode(&bytes).as_ref(), Ok(packet));
+    for length in 0..body.1 {
+        let (what, expected) = if length < head.1 { head } else { body };
+        let short = PacketError::Short { what, expected, got: length };
+        assert_eq!(decode(&bytes[..length]), Err(short));
+    }
+    for length in body.1..bytes.len() {
+        assert!(decode(&bytes[..length]).is_ok());
+    }
+    assert_eq!(decode(&[&bytes[..], &[0]].concat()).as_ref(), Ok(packet));
+}
+
 #[track_caller]
 fn check_request(request: &Request, text: &str, what: &'static str, least: usize) {
-    let bytes = hex(text);
-    assert_eq!(request.encode(), bytes);
-    assert_eq!(Request::decode(&bytes).as_ref(), Ok(request));
-    for length in 0..least {
-        let (what, expected) = if length < 16 { ("request", 16) } else { (what, least) };
-        let short = PacketError::Short { what, expected, got: length };
-        assert_eq!(Request::decode(&bytes[..length]), Err(short));
-    }
-    for length in least..bytes.len() {
-        assert!(Request::decode(&bytes[..length]).is_ok());
-    }
-    assert_eq!(Request::decode(&[&bytes[..], &[0]].concat()).as_ref(), Ok(request));
+    check(request, &request.encode(), text, [("request", 16), (what, least)], Request::decode);
 }
 
 #[track_caller]
@@ -35,18 +46,8 @@ fn check_response(
     what: &'static str,
     least: usize,
 ) {
-    let bytes = hex(text);
-    assert_eq!(response.encode(), bytes);
-    assert_eq!(Response::decode(&bytes, family).as_ref(), Ok(response));
-    for length in 0..least {
-        let (what, expected) = if length < 8 { ("response", 8) } else { (what, least) };
-        let short = PacketError::Short { what, expected, got: length };
-        assert_eq!(Response::decode(&bytes[..length], family), Err(short));
-    }
-    for length in least..bytes.len() {
-        assert!(Response::decode(&bytes[..length], family).is_ok());
-    }
-    assert_eq!(Response::decode(&[&bytes[..], &[0]].concat(), family).as_ref(), Ok(response));
+    let decode = |bytes: &[u8]| Response::decode(bytes, family);
+    check(response, &response.encode(), text, [("response", 8), (what, least)], decode);
 }
 
 fn announce() -> AnnounceRequest {
