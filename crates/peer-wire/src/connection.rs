@@ -143,28 +143,6 @@ impl Connection {
         Self::new(now, Phase::Listening)
     }
 
-    /// Takes the next message, or part of one, from the front of `input`. Call it until `None`,
-    /// which means that all of `input` is consumed.
-    ///
-    /// There is one exception: after [`Received::Handshake`] of an incoming connection nothing is
-    /// consumed until [`Self::accept`]. A caller that accepts later must keep the rest and pass it
-    /// again.
-    ///
-    /// The bytes are plain text. A caller with a cipher decrypts each byte once, in its own buffer,
-    /// before it passes it here.
-    #[must_use]
-    pub fn receive<'a>(&mut self, now: Duration, input: &mut &'a [u8]) -> Option<Received<'a>> {
-        self.timers.received(now, !input.is_empty());
-        match self.next_received(input) {
-            Ok(received) => received,
-            Err(rule) => {
-                *input = &[];
-                self.close();
-                Some(Received::Misbehaved(rule))
-            }
-        }
-    }
-
     /// Records that the next `length` bytes from [`Self::poll_transmit`] were sent.
     pub fn transmitted(&mut self, length: usize) {
         if self.outbox.transmitted(length) {

@@ -65,9 +65,9 @@ impl Contacts {
         match result {
             Err(failure) => self.trackers.failed(now, tracker, failure),
             Ok(reply) => {
-                let peers: Vec<SocketAddr> =
-                    reply.peers.iter().filter_map(TrackerPeer::address).collect();
-                self.handle_candidates(now, Source::Tracker, &peers, rng);
+                for address in reply.peers.iter().filter_map(TrackerPeer::address).take(MAX_LIST) {
+                    self.learn(now, address, rng);
+                }
                 let can_try = self.addresses.connecting() > 0 || self.addresses.has_ready(now);
                 let need = if can_try { need.min(Need::Pieces) } else { need };
                 self.trackers.answered(now, tracker, reply, need);

@@ -1,5 +1,7 @@
 //! From bytes to [`Received`]. Each message is checked against the state of the connection.
 
+use std::time::Duration;
+
 use bt_types::{Bitfield, BlockRequest, PeerId, PieceIndex};
 
 use super::budget::MIN_BITFIELD_COST;
@@ -26,12 +28,19 @@ enum Step<'a> {
 }
 
 impl Connection {
-    /// Takes the next message or part of one from `input`. Returns `None` when `input` is used up.
-    pub(super) fn next_received<'a>(
-        &mut self,
-        input: &mut &'a [u8],
-    ) -> Result<Option<Received<'a>>, Rule> {
-        match self.phase {
+    /// Takes the next message, or part of one, from the front of `input`. Call it until `None`,
+    /// which means that all of `input` is consumed.
+    ///
+    /// There is one exception: after [`Received::Handshake`] of an incoming connection nothing is
+    /// consumed until [`Self::accept`]. A caller that accepts later must keep the rest and pass it
+    /// again.
+    ///
+    /// The bytes are plain text. A caller with a cipher decrypts each byte once, in its own buffer,
+    /// before it passes it here.
+    #[must_use]
+    pub fn receive<'a>(&mut self, now: Duration, input: &mut &'a [u8]) -> Option<Received<'a>> {
+        self.timers.received(now, !input.is_empty());
+        let received = match self.phase {
             Phase::Open { .. } => self.next_in_stream(input),
             Phase::Connecting { .. } | Phase::Listening => self.next_handshake(input),
             Phase::AwaitingAccept { .. } => Ok(None),
@@ -39,7 +48,12 @@ impl Connection {
                 *input = &[];
                 Ok(None)
             }
-        }
+        };
+        received.unwrap_or_else(|rule| {
+            *input = &[];
+            self.close();
+            Some(Received::Misbehaved(rule))
+        })
     }
 
     fn next_handshake(&mut self, input: &mut &[u8]) -> Result<Option<Received<'static>>, Rule> {

@@ -78,7 +78,9 @@ impl<F> Engine<F> {
         self.now = now;
         self.count_received(key, input.len());
         let mut rest: &[u8] = input;
-        while let Some(received) = self.links.receive(now, key, &mut rest) {
+        while let Some(connection) = self.links.connection_mut(key)
+            && let Some(received) = connection.receive(now, &mut rest)
+        {
             self.handle_received(key, received);
         }
         self.check_buffers(key);
@@ -105,7 +107,13 @@ impl<F> Engine<F> {
                 self.end_link(key, LinkEnd { wrong_peer, ..end });
             }
             Received::Handshake(theirs) => self.handle_handshake(key, theirs),
-            message => self.handle_message(key, message),
+            message => {
+                let Some(link) = self.links.open_mut(key) else { return };
+                let Some(transfer) = self.torrents.running_mut(link.torrent) else { return };
+                if let Some(request) = transfer.handle_received(self.now, key.peer(), message) {
+                    link.connection.reject(request);
+                }
+            }
         }
     }
 
@@ -149,14 +157,6 @@ impl<F> Engine<F> {
         self.transmit(key);
         let state = PeerState::Connected;
         self.emit(torrent_key, EventKind::Peer { address, state, reason: None });
-    }
-
-    fn handle_message(&mut self, key: LinkKey, received: Received<'_>) {
-        let Some(link) = self.links.open_mut(key) else { return };
-        let Some(transfer) = self.torrents.running_mut(link.torrent) else { return };
-        if let Some(request) = transfer.handle_received(self.now, key.peer(), received) {
-            link.connection.reject(request);
-        }
     }
 
     /// Notifies the torrent's peers that we download no more (BEP 21).

@@ -40,7 +40,7 @@ mod uploads;
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use piece_store::{OsFile, TorrentKey};
+use piece_store::{Job, OsFile, TorrentKey};
 use rand::SeedableRng as _;
 use rand_chacha::ChaCha8Rng;
 
@@ -131,6 +131,12 @@ impl<F> Engine<F> {
     /// Counts a passing event that the caller had no room for.
     pub fn count_dropped_event(&mut self) {
         self.events_dropped += 1;
+    }
+
+    /// Gives a job to the store and counts it.
+    fn submit(&mut self, torrent: TorrentKey, job: Job) {
+        self.torrents[torrent].jobs += 1;
+        self.actions.push_back(Action::Store(job));
     }
 
     fn emit(&mut self, torrent: TorrentKey, kind: EventKind) {

@@ -1,6 +1,5 @@
 //! Outputs of swarms become messages, jobs, announces and events.
 
-use bt_types::PieceIndex;
 use peer_wire::Connection;
 use piece_store::TorrentKey;
 use swarm::{Output, PeerKey, SpanBudget};
@@ -88,8 +87,8 @@ impl<F> Engine<F> {
                 self.take_back(key, buffers);
             }
             Output::Commit { piece, digests } => {
-                self.torrents.transfer(key).buffers.commit(piece, digests);
-                self.commit_if_ready(key, piece);
+                let job = self.torrents.transfer(key).buffers.commit(key, piece, digests);
+                job.into_iter().for_each(|job| self.submit(key, job));
             }
             Output::Announce { tracker, url, event, num_want, tracker_id } => {
                 self.torrents.transfer(key).announced_at = self.now;
@@ -119,11 +118,5 @@ impl<F> Engine<F> {
             message(&mut link.connection);
             self.transmit(key);
         }
-    }
-
-    /// Gives the piece to the store once it is whole and nothing of it is being staged.
-    pub(super) fn commit_if_ready(&mut self, key: TorrentKey, piece: PieceIndex) {
-        let job = self.torrents.transfer(key).buffers.poll_commit(key, piece);
-        job.into_iter().for_each(|job| self.submit(key, job));
     }
 }

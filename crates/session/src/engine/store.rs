@@ -9,7 +9,6 @@ use rand::RngExt as _;
 use swarm::{Source, SpanLayout};
 
 use super::Engine;
-use super::action::Action;
 use super::disk::RangeKey;
 use super::disk_failure::torrent_error;
 use crate::event::EventKind;
@@ -76,12 +75,6 @@ impl<F> Engine<F> {
     pub(super) fn take_back(&mut self, key: TorrentKey, spans: impl IntoIterator<Item = Span>) {
         let capacity = SpanLayout::new(self.torrents[key].geometry()).span_length();
         spans.into_iter().for_each(|span| self.disk.buffers.give(capacity, span));
-    }
-
-    /// Gives a job to the store and counts it.
-    pub(super) fn submit(&mut self, key: TorrentKey, job: Job) {
-        self.torrents[key].jobs += 1;
-        self.actions.push_back(Action::Store(job));
     }
 
     fn handle_opened(&mut self, key: TorrentKey, result: Result<Box<Opened>, StoreError>) {
@@ -151,12 +144,11 @@ impl<F> Engine<F> {
         piece: PieceIndex,
         result: Result<(), StoreError>,
     ) {
+        if let Err(error) = result {
+            self.fail(key, &error);
+        }
         let waited = self.torrents.transfer(key).buffers.handle_staged(key, piece);
         waited.into_iter().for_each(|job| self.submit(key, job));
-        match result {
-            Ok(()) => self.commit_if_ready(key, piece),
-            Err(error) => self.fail(key, &error),
-        }
     }
 
     /// A range was read for peers.

@@ -31,8 +31,7 @@ impl<F> Engine<F> {
     /// The first `bytes` of what [`Self::poll_transmit`] gave last went out.
     pub fn handle_transmitted(&mut self, now: Duration, key: LinkKey, bytes: usize) {
         self.now = now;
-        let connection = self.links.get_mut(key).and_then(|link| link.connection_mut());
-        let Some(connection) = connection else { return };
+        let Some(connection) = self.links.connection_mut(key) else { return };
         let before = connection.pending_payload();
         connection.transmitted(bytes);
         // At most `bytes`.
@@ -96,7 +95,8 @@ impl<F> Engine<F> {
     pub(super) fn serve(&mut self, key: LinkKey) {
         while let Some(link) = self.links.open_mut(key)
             && self.torrents[link.torrent].is_running()
-            && let Some(request) = link.next_request()
+            && link.has_room()
+            && let Some(request) = link.connection.next_request()
         {
             let torrent = link.torrent;
             self.provide(torrent, key, request, 0);

@@ -59,7 +59,7 @@ impl Downloads {
         match (finished.flatten(), asked) {
             (Some(finished), _) => {
                 peer.gave_at = now;
-                self.keep_block(cx, request, finished);
+                self.handle_finished(cx, request, finished);
             }
             (None, asked) => {
                 cx.traffic.wasted += u64::from(request.length());
@@ -85,25 +85,23 @@ impl Downloads {
         }
     }
 
-    fn keep_block(&mut self, cx: &mut Context<'_>, request: BlockRequest, finished: Finished) {
+    fn handle_finished(&mut self, cx: &mut Context<'_>, request: BlockRequest, finished: Finished) {
         let piece = request.piece();
         if finished.others {
             self.cancel_where(cx, |other| other == request);
         }
         let layout = self.unfinished.layout();
         if finished.piece {
-            self.commit_if_complete(cx, piece);
+            self.commit(cx, piece);
         } else if finished.span && !layout.is_whole(piece) {
             self.stage_idle(cx, piece, layout.span_of(request.offset()));
         }
     }
 
-    /// Has a piece hashed and written, if every block of it is done.
-    pub(super) fn commit_if_complete(&mut self, cx: &mut Context<'_>, piece: PieceIndex) {
-        if self.unfinished.update(piece, UnfinishedPiece::begin_commit) == Some(true) {
-            let digests = self.blame.concerns(piece);
-            cx.outputs.push_back(Output::Commit { piece, digests });
-        }
+    /// Has a complete piece hashed and written.
+    pub(super) fn commit(&self, cx: &mut Context<'_>, piece: PieceIndex) {
+        let digests = self.blame.concerns(piece);
+        cx.outputs.push_back(Output::Commit { piece, digests });
     }
 
     /// The outcome of a commit. `None` if none is under way.

@@ -65,10 +65,13 @@ impl Downloads {
             if !self.unfinished.contains(*piece) {
                 self.start(cx, *piece, None);
             }
-            self.unfinished.update(*piece, |piece| {
+            let is_complete = self.unfinished.update(*piece, |piece| {
                 blocks.iter().for_each(|block| piece.finish_on_disk(*block));
+                piece.begin_commit()
             });
-            self.commit_if_complete(cx, *piece);
+            if is_complete == Some(true) {
+                self.commit(cx, *piece);
+            }
         }
     }
 

@@ -77,7 +77,7 @@ pub(super) struct Finished {
     pub(super) others: bool,
     /// Whether its span is complete.
     pub(super) span: bool,
-    /// Whether its piece is complete.
+    /// Whether its piece is complete: then it is being committed.
     pub(super) piece: bool,
 }
 
@@ -371,7 +371,7 @@ impl UnfinishedPiece {
         if !self.senders.iter().rev().any(|known| known.key == sender.key) {
             self.senders.push(sender);
         }
-        Some(Finished { others, span, piece: self.missing == 0 })
+        Some(Finished { others, span, piece: self.begin_commit() })
     }
 
     /// The block is on disk already. A number that does not exist is ignored.

@@ -135,7 +135,8 @@ impl Announces {
         }
     }
 
-    /// A fetcher is done.
+    /// A leg has ended: a fetcher is done, or an exchange of datagrams. The first reply ends the
+    /// announce. Of a later one only the peers are used.
     pub(super) fn handle_fetched(
         &mut self,
         now: Duration,
@@ -143,8 +144,23 @@ impl Announces {
         leg: usize,
         result: Fetched,
     ) {
-        self.end_leg(now, key, leg, result);
-        self.end_if_done(now, key);
+        let Some(active) = self.active.get_mut(&key) else { return };
+        let Stage::Asking { legs, failure } = &mut active.stage else { return };
+        let Some(leg) = legs.get_mut(leg) else { return };
+        *leg = Leg::Done;
+        let all_done = legs.iter().all(|leg| matches!(leg, Leg::Done));
+        match result {
+            Err(error) => _ = failure.get_or_insert(error),
+            Ok(reply) => {
+                let reply = with_canonical_peers(reply);
+                let answer = active.take_reply(key.torrent, &reply);
+                self.answers.push_back(answer);
+                self.look_up_peers(now, key.torrent, &reply);
+            }
+        }
+        if all_done {
+            self.end_legs(now, key);
+        }
     }
 
     /// A name was looked up.
@@ -170,7 +186,10 @@ impl Announces {
                 ended.push((of_leg.key, of_leg.leg, reply_of(result)));
             }
         }
-        self.end_legs(now, ended);
+        for (key, leg, result) in ended {
+            self.handle_fetched(now, key, leg, result);
+        }
+        self.pump(now);
     }
 
     /// The time of [`Self::poll_timeout`] came.
@@ -181,7 +200,10 @@ impl Announces {
                 ended.push((of_leg.key, of_leg.leg, Err(failure(error.to_string()))));
             }
         }
-        self.end_legs(now, ended);
+        for (key, leg, result) in ended {
+            self.handle_fetched(now, key, leg, result);
+        }
+        self.pump(now);
         self.ask_further(now);
         let late = self
             .active
@@ -306,41 +328,9 @@ impl Announces {
         }
     }
 
-    fn end_legs(&mut self, now: Duration, ended: Vec<(AnnounceKey, usize, Fetched)>) {
-        for (key, leg, result) in ended {
-            self.end_leg(now, key, leg, result);
-            self.end_if_done(now, key);
-        }
-        self.pump(now);
-    }
-
-    fn end_leg(&mut self, now: Duration, key: AnnounceKey, leg: usize, result: Fetched) {
-        let Some(active) = self.active.get_mut(&key) else { return };
-        let Stage::Asking { legs, failure } = &mut active.stage else { return };
-        let Some(leg) = legs.get_mut(leg) else { return };
-        *leg = Leg::Done;
-        match result {
-            Err(error) => _ = failure.get_or_insert(error),
-            Ok(reply) => self.take_reply(now, key, with_canonical_peers(reply)),
-        }
-    }
-
-    /// The first reply ends the announce. Of a later one only the peers are used.
-    fn take_reply(&mut self, now: Duration, key: AnnounceKey, reply: AnnounceReply) {
-        let Some(active) = self.active.get_mut(&key) else { return };
-        let torrent = key.torrent;
-        let named: Vec<(String, u16)> =
-            named_peers(&reply.peers).map(|(name, port)| (name.to_owned(), port)).collect();
-        let before = std::mem::replace(&mut active.interest, Interest::Settled);
-        self.answers.push_back(match before {
-            Interest::Awaited => active.announce.finished(torrent, Ok(reply)),
-            Interest::Late | Interest::Settled => {
-                let peers = reply.peers.iter().filter_map(TrackerPeer::address).collect();
-                Answer::Peers { torrent, peers }
-            }
-        });
-        for (name, port) in named {
-            self.look_up_peer(now, torrent, name, port);
+    fn look_up_peers(&mut self, now: Duration, torrent: TorrentKey, reply: &AnnounceReply) {
+        for (name, port) in named_peers(&reply.peers) {
+            self.look_up_peer(now, torrent, name.to_owned(), port);
         }
     }
 
@@ -356,12 +346,9 @@ impl Announces {
     }
 
     /// Ends an active announce whose legs are all done.
-    fn end_if_done(&mut self, now: Duration, key: AnnounceKey) {
+    fn end_legs(&mut self, now: Duration, key: AnnounceKey) {
         let Some(active) = self.active.get_mut(&key) else { return };
-        let Stage::Asking { legs, failure } = &mut active.stage else { return };
-        if !legs.iter().all(|leg| matches!(leg, Leg::Done)) {
-            return;
-        }
+        let Stage::Asking { failure, .. } = &mut active.stage else { return };
         match failure.take().filter(|_| active.interest != Interest::Settled) {
             Some(failure) => self.fail(now, key, failure),
             None => _ = self.end_active(now, key, None),
@@ -432,6 +419,17 @@ impl Announce {
 }
 
 impl ActiveAnnounce {
+    /// Returns the answer of a reply, and whether it is the first.
+    fn take_reply(&mut self, torrent: TorrentKey, reply: &AnnounceReply) -> Answer {
+        match std::mem::replace(&mut self.interest, Interest::Settled) {
+            Interest::Awaited => self.announce.finished(torrent, Ok(reply.clone())),
+            Interest::Late | Interest::Settled => {
+                let peers = reply.peers.iter().filter_map(TrackerPeer::address).collect();
+                Answer::Peers { torrent, peers }
+            }
+        }
+    }
+
     /// Whether it waits for the addresses of `name`.
     fn is_resolving(&self, name: &str) -> bool {
         let Protocol::Udp(url) = &self.target.protocol else { return false };

@@ -137,8 +137,14 @@ impl PieceBuffers {
         Ok(Some(part.into_job(torrent, piece, open.number)))
     }
 
-    /// A span was staged. Returns the jobs that waited for that.
+    /// A span was staged. Returns the jobs that waited for that; the last one may commit the piece.
     pub(crate) fn handle_staged(&mut self, torrent: TorrentKey, piece: PieceIndex) -> Vec<Job> {
+        let mut jobs = self.end_staging(torrent, piece);
+        jobs.extend(self.poll_commit(torrent, piece));
+        jobs
+    }
+
+    fn end_staging(&mut self, torrent: TorrentKey, piece: PieceIndex) -> Vec<Job> {
         let Some(Piece { late, open }) = self.pieces.get_mut(&piece) else { return Vec::new() };
         match (&mut *late, &mut *open) {
             (0, Some(open)) => open.staging -= 1,
@@ -156,15 +162,19 @@ impl PieceBuffers {
         delayed.into_iter().map(|part| part.into_job(torrent, piece, open.number)).collect()
     }
 
-    /// Every block of `piece` is in.
-    pub(crate) fn commit(&mut self, piece: PieceIndex, digests: bool) {
-        if let Some(open) = self.open_mut(piece) {
-            open.commit = Some(digests);
-        }
+    /// Every block of `piece` is in. Returns the job that commits it, unless a stage job is under
+    /// way: then [`Self::handle_staged`] will.
+    pub(crate) fn commit(
+        &mut self,
+        torrent: TorrentKey,
+        piece: PieceIndex,
+        digests: bool,
+    ) -> Option<Job> {
+        self.open_mut(piece)?.commit = Some(digests);
+        self.poll_commit(torrent, piece)
     }
 
-    /// Returns the job that commits `piece`, once it is whole and no stage job is under way.
-    pub(crate) fn poll_commit(&mut self, torrent: TorrentKey, piece: PieceIndex) -> Option<Job> {
+    fn poll_commit(&mut self, torrent: TorrentKey, piece: PieceIndex) -> Option<Job> {
         let Piece { late: 0, open: Some(open) } = self.pieces.get(&piece)? else { return None };
         let (attempt, digests) = (open.number, open.commit?);
         if open.staging > 0 {
@@ -277,8 +287,8 @@ mod tests {
             self.buffers.handle_staged(TORRENT, self.piece)
         }
 
-        fn poll_commit(&mut self) -> Option<Job> {
-            self.buffers.poll_commit(TORRENT, self.piece)
+        fn commit(&mut self, digests: bool) -> Option<Job> {
+            self.buffers.commit(TORRENT, self.piece, digests)
         }
     }
 
@@ -307,10 +317,8 @@ mod tests {
         let mut scene = scene(&[]);
         scene.open(0);
         assert!(scene.stage(0, 1).is_some());
-        scene.buffers.commit(scene.piece, true);
-        assert!(scene.poll_commit().is_none());
-        assert!(scene.handle_staged().is_empty());
-        assert!(matches!(scene.poll_commit(), Some(Job::Commit { digests: true, .. })));
+        assert!(scene.commit(true).is_none());
+        assert!(matches!(scene.handle_staged()[..], [Job::Commit { digests: true, .. }]));
     }
 
     #[test]
@@ -321,13 +329,11 @@ mod tests {
         assert!(scene.buffers.close(scene.piece).is_empty());
         scene.open(0);
         assert_eq!(scene.stage(0, 2), None);
-        scene.buffers.commit(scene.piece, false);
-        assert!(scene.poll_commit().is_none());
+        assert!(scene.commit(false).is_none());
         let jobs = scene.handle_staged();
         assert!(matches!(jobs[..], [Job::Stage { attempt: 1, blocks: 2, .. }]), "{jobs:?}");
-        assert!(scene.poll_commit().is_none());
-        assert!(scene.handle_staged().is_empty());
-        assert!(matches!(scene.poll_commit(), Some(Job::Commit { attempt: 1, .. })));
+        let jobs = scene.handle_staged();
+        assert!(matches!(jobs[..], [Job::Commit { attempt: 1, .. }]), "{jobs:?}");
     }
 
     #[test]

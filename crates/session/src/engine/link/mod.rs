@@ -5,7 +5,7 @@ mod uploads;
 
 use std::time::Duration;
 
-use peer_wire::{Connection, Received};
+use peer_wire::Connection;
 use piece_store::TorrentKey;
 use swarm::{ConnectFailure, DisconnectReason};
 
@@ -175,14 +175,9 @@ impl<F> Links<F> {
         slots.map(|(number, slot)| LinkKey::new(number, slot.generation)).collect()
     }
 
-    /// Bytes came from a link. Returns the first thing that they mean.
-    pub(super) fn receive<'a>(
-        &mut self,
-        now: Duration,
-        key: LinkKey,
-        input: &mut &'a [u8],
-    ) -> Option<Received<'a>> {
-        self.get_mut(key)?.connection_mut()?.receive(now, input)
+    /// The connection of a link; `None` before it is established, and if there is no such link.
+    pub(super) fn connection_mut(&mut self, key: LinkKey) -> Option<&mut Connection> {
+        self.get_mut(key)?.connection_mut()
     }
 
     /// Checks the deadlines of a link. Returns `None` if none is due, and an error if the link

@@ -1,6 +1,5 @@
 //! What a link sends: messages from the buffer of the connection, payload from the disk.
 
-use std::collections::VecDeque;
 use std::iter;
 use std::ops::Range;
 use std::sync::{Arc, Weak};
@@ -53,10 +52,9 @@ pub(crate) struct Refresh<F> {
 }
 
 impl<F> Open<F> {
-    /// The next request to read for the peer; none while its send queue is full.
-    pub(crate) fn next_request(&mut self) -> Option<BlockRequest> {
-        let has_room = self.connection.pending_payload() + self.reading < SEND_WINDOW;
-        has_room.then(|| self.connection.next_request()).flatten()
+    /// Whether its send queue has room for another block.
+    pub(crate) fn has_room(&self) -> bool {
+        self.connection.pending_payload() + self.reading < SEND_WINDOW
     }
 
     /// The store is to read a block.
@@ -126,42 +124,34 @@ impl<F> Link<F> {
             Self::Open(link) => Some(&link.uploads),
             Self::Connecting(_) | Self::Handshaking(_) => None,
         };
+        let mut uploads = uploads.into_iter().flatten();
         let transmits = self.connection().into_iter().flat_map(Connection::transmits);
-        outgoing(transmits, uploads, now, limit)
-    }
-}
-
-fn outgoing<'a, F>(
-    transmits: impl Iterator<Item = Transmit<'a>>,
-    uploads: Option<&'a VecDeque<Upload<F>>>,
-    now: Duration,
-    limit: usize,
-) -> impl Iterator<Item = Outgoing<'a, F>> {
-    let mut transmits = transmits.peekable();
-    let mut uploads = uploads.into_iter().flatten();
-    // The rest of the present block: its range, and the bytes of the piece.
-    let mut block = None;
-    let mut left = u32::try_from(limit).unwrap_or(u32::MAX);
-    let next = move || {
-        if block.is_none()
-            && let Transmit::Bytes(bytes) = *transmits.peek()?
-        {
-            transmits.next();
-            return Some(Outgoing::Bytes { bytes, more: left > 0 && transmits.peek().is_some() });
-        }
-        let (range, bytes) = match block.take() {
-            Some(block) => block,
-            None => payload_of(transmits.next()?, &mut uploads)?,
+        let mut transmits = transmits.peekable();
+        // The rest of the present block: its range, and the bytes of the piece.
+        let mut block = None;
+        let mut left = u32::try_from(limit).unwrap_or(u32::MAX);
+        let next = move || {
+            if block.is_none()
+                && let Transmit::Bytes(bytes) = *transmits.peek()?
+            {
+                transmits.next();
+                let more = left > 0 && transmits.peek().is_some();
+                return Some(Outgoing::Bytes { bytes, more });
+            }
+            let (range, bytes) = match block.take() {
+                Some(block) => block,
+                None => payload_of(transmits.next()?, &mut uploads)?,
+            };
+            let length = left.min(bytes.end - bytes.start);
+            let extent = range.extent(bytes.start, length).filter(|_| left > 0)?;
+            left -= extent.length;
+            let rest = bytes.start + extent.length..bytes.end;
+            let fresh = range.is_fresh(now);
+            block = (!rest.is_empty()).then_some((range, rest));
+            Some(Outgoing::Payload { extent, fresh })
         };
-        let length = left.min(bytes.end - bytes.start);
-        let extent = range.extent(bytes.start, length).filter(|_| left > 0)?;
-        left -= extent.length;
-        let rest = bytes.start + extent.length..bytes.end;
-        let fresh = range.is_fresh(now);
-        block = (!rest.is_empty()).then_some((range, rest));
-        Some(Outgoing::Payload { extent, fresh })
-    };
-    iter::from_fn(next).fuse()
+        iter::from_fn(next).fuse()
+    }
 }
 
 /// Returns the range of the payload in `transmit`, and its bytes in the piece; `None` while it is

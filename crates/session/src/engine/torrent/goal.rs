@@ -23,6 +23,8 @@ pub(crate) enum Ending {
 #[derive(Debug)]
 pub(super) struct GoalWatch {
     pub(super) goal: Goal,
+    /// The torrent's size in bytes.
+    size: u64,
     started_at: Duration,
     /// When the user was last notified of the completion.
     completed_at: Option<Duration>,
@@ -53,8 +55,7 @@ impl Torrent {
             return;
         };
         let uploaded = transfer.swarm.uploaded() + self.earlier.1;
-        let ratio = ratio(uploaded, self.add.metainfo.info().content_size());
-        let condition = watch.condition_of(&transfer.swarm, ratio);
+        let condition = watch.condition_of(&transfer.swarm, uploaded);
         let before = watch.condition.filter(|(before, _)| Some(*before) == condition);
         watch.condition = before.or(condition.map(|condition| (condition, now)));
     }
@@ -87,13 +88,18 @@ impl Torrent {
 }
 
 impl GoalWatch {
-    pub(super) fn new(now: Duration, goal: Goal) -> Self {
-        Self { goal, started_at: now, completed_at: None, condition: None }
+    pub(super) fn new(goal: Goal, size: u64) -> Self {
+        Self { goal, size, started_at: Duration::ZERO, completed_at: None, condition: None }
     }
 
-    fn condition_of(&self, swarm: &Swarm, ratio: f64) -> Option<Condition> {
+    /// The torrent is started, perhaps again.
+    pub(super) fn start(&mut self, now: Duration) {
+        (self.started_at, self.completed_at, self.condition) = (now, None, None);
+    }
+
+    fn condition_of(&self, swarm: &Swarm, uploaded: u64) -> Option<Condition> {
         if self.completed_at.is_some() {
-            let reached = self.goal.ratio.is_some_and(|limit| ratio >= limit);
+            let reached = self.goal.ratio.is_some_and(|limit| ratio(uploaded, self.size) >= limit);
             return reached.then_some(Condition::RatioReached);
         }
         swarm.dead_end().filter(|_| self.goal.give_up).map(Condition::DeadEnd)

@@ -95,6 +95,7 @@ impl Torrent {
         peer_id_prefix: [u8; 8],
         rng: &mut impl rand::Rng,
     ) -> Self {
+        let size = add.metainfo.info().content_size();
         Self {
             key,
             peer_id: PeerId::new(peer_id_prefix, rng.random()),
@@ -104,7 +105,7 @@ impl Torrent {
             down: Bucket::new(now, add.max_down),
             up: Bucket::new(now, add.max_up),
             timer: None,
-            watch: add.goal.take().map(|goal| Box::new(GoalWatch::new(now, *goal))),
+            watch: add.goal.take().map(|goal| Box::new(GoalWatch::new(*goal, size))),
             earlier: (0, 0),
             waits_to_dial: false,
             waits_for_memory: false,
@@ -116,7 +117,7 @@ impl Torrent {
     /// Returns the job that opens the files and the journal.
     pub(super) fn open(&mut self, now: Duration, state_dir: Option<PathBuf>) -> Job {
         if let Some(watch) = &mut self.watch {
-            **watch = GoalWatch::new(now, watch.goal);
+            watch.start(now);
         }
         self.phase = Phase::Opening;
         let add = &self.add;
