@@ -169,9 +169,14 @@ fn status(command: &mut Command) -> Result<()> {
     Ok(())
 }
 
+/// How many tests run at a time for each core: the slowest ones wait for processes and timeouts.
+const TESTS_PER_CORE: usize = 3;
+
 /// Runs `cargo test`, and adds up the counts it prints.
 fn cargo_test(arguments: &[&str]) -> Result<Tally> {
+    let cores = thread::available_parallelism().map_or(1, usize::from);
     let mut command = cargo();
+    command.env("RUST_TEST_THREADS", (TESTS_PER_CORE * cores).to_string());
     command.args(["test", "--workspace", "--no-fail-fast"]).args(arguments);
     counts(&mut command, "", counted)
 }

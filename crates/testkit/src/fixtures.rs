@@ -74,9 +74,13 @@ fn wrong(folder: &Path, fixtures: &BTreeMap<PathBuf, Vec<u8>>) -> Result<Vec<Str
     Ok(wrong)
 }
 
-fn files_below(folder: &Path) -> Result<Vec<PathBuf>> {
+/// Returns every file and link below `folder`.
+///
+/// # Errors
+/// A folder cannot be read.
+pub fn files_below(folder: &Path) -> Result<Vec<PathBuf>> {
     let mut found = Vec::new();
-    for entry in fs::read_dir(folder).into_iter().flatten() {
+    for entry in fs::read_dir(folder)? {
         let entry = entry?;
         match entry.file_type()?.is_dir() {
             true => found.extend(files_below(&entry.path())?),

@@ -7,7 +7,7 @@
 //! - [`WebServer`] sends any response.
 //! - [`ScriptedPeer`] is an honest seeder or leecher, or one with the fault that its [`Behaviour`]
 //!   names.
-//! - [`hostile::Crowd`] is a set of peers that may send any bytes.
+//! - [`hostile::Crowd`] is a set of peers that may send any bytes; [`raw`] encodes messages for them.
 //! - [`Payload`] is files with data from a seed, and their torrent.
 //! - [`replay`] runs a fuzz target on its corpus; [`Choices`] turns a fuzzer's bytes into decisions.
 //!

@@ -77,8 +77,11 @@ pub trait Program {
     /// Returns its version; `None` if it is not installed.
     fn version(&self) -> Option<String>;
 
-    /// Starts it on a torrent whose data is complete.
-    fn seed(&self, job: &Job<'_>) -> Result<Launch>;
+    /// Starts it on a torrent whose data is complete. Most programs verify that at the start of a
+    /// download.
+    fn seed(&self, job: &Job<'_>) -> Result<Launch> {
+        self.download(job)
+    }
 
     /// Starts a download; returns when the program has the torrent. When it is complete, it ends or
     /// creates [`Job::done`].

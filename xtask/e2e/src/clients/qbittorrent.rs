@@ -29,11 +29,6 @@ impl Program for Qbittorrent {
         version_in(&output_of("qbittorrent-nox", ["--version"])?)
     }
 
-    /// Complete data is checked when the torrent is added.
-    fn seed(&self, job: &Job<'_>) -> Result<Launch> {
-        self.download(job)
-    }
-
     fn ends(&self) -> bool {
         false
     }

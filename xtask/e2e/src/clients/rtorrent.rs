@@ -20,11 +20,6 @@ impl Program for Rtorrent {
         version_in(&output_of("rtorrent", ["-h"])?)
     }
 
-    /// Complete data is hashed when the torrent is loaded.
-    fn seed(&self, job: &Job<'_>) -> Result<Launch> {
-        self.download(job)
-    }
-
     fn ends(&self) -> bool {
         false
     }

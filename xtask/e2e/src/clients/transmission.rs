@@ -23,11 +23,6 @@ impl Program for Transmission {
         version_in(&output_of("transmission-daemon", ["--version"])?)
     }
 
-    /// Complete data is verified when the torrent is added.
-    fn seed(&self, job: &Job<'_>) -> Result<Launch> {
-        self.download(job)
-    }
-
     fn ends(&self) -> bool {
         false
     }

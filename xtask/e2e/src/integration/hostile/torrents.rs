@@ -14,6 +14,7 @@ use testkit::{Geometry, InfoHashV1, Script};
 use crate::bt_cli::{BtCli, Finished, finish};
 use crate::clients::{Libtorrent, Program as _};
 use crate::integration::is_wanted;
+use testkit::fixtures::files_below;
 use testkit::fixtures::hostile::{Case, Large, Verdict, cases, data, large};
 use xtask::report::Report;
 
@@ -149,19 +150,6 @@ fn expect_files(around: &Path, facts: &str) -> Result<()> {
     let expected: BTreeSet<String> = expected.split(" | ").map(str::to_owned).collect();
     ensure!(names == expected, "created {names:?} instead of {expected:?}");
     Ok(())
-}
-
-/// Returns every file and link below `folder`.
-fn files_below(folder: &Path) -> Result<Vec<PathBuf>> {
-    let mut found = Vec::new();
-    for entry in fs::read_dir(folder)? {
-        let entry = entry?;
-        match entry.file_type()?.is_dir() {
-            true => found.extend(files_below(&entry.path())?),
-            false => found.push(entry.path()),
-        }
-    }
-    Ok(found)
 }
 
 /// Compares exit code and output with the table. `message` replaces the text of the verdict.
