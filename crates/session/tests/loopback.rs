@@ -356,8 +356,7 @@ fn lone_liar_is_banned() {
 
 /// An address without a listener.
 fn dead_address() -> SocketAddr {
-    let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-    listener.local_addr().unwrap()
+    std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap()
 }
 
 #[test]
@@ -400,9 +399,7 @@ fn hanging_tracker_does_not_delay_shutdown() {
     let began = Instant::now();
     seeder.shut_down(Duration::from_secs(20));
     assert!(began.elapsed() < Duration::from_secs(10), "took {:?}", began.elapsed());
-    let stopped =
-        events.iter().any(|event| matches!(event.kind, EventKind::Stopped { error: None }));
-    assert!(stopped);
+    assert!(events.iter().any(|event| matches!(event.kind, EventKind::Stopped { error: None })));
 }
 
 #[test]
