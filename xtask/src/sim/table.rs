@@ -194,7 +194,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
         file: "crates/piece-store/src/store/resume.rs",
         before: "!file.is_imported && (file.is_trusted",
         after: "(file.is_trusted",
-        seed: 1508,
+        seed: 752,
     },
     Mutant {
         name: "selection: the parts file replaces a removed file",
@@ -251,7 +251,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
         file: "crates/piece-store/src/store/settle.rs",
         before: "in_parts && ledger.is_import(piece.get())",
         after: "false && in_parts && ledger.is_import(piece.get())",
-        seed: 1508,
+        seed: 752,
     },
     Mutant {
         name: "import: later writes are read from the parts file",
@@ -344,7 +344,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
         file: "crates/piece-store/src/store/settle.rs",
         before: "file.slot.selected && file.stat.is_some_and(|stat| stat.length > file.slot.length)",
         after: "file.stat.is_some_and(|stat| stat.length > file.slot.length)",
-        seed: 1508,
+        seed: 752,
     },
     // Numbers that all crates share.
     Mutant {
