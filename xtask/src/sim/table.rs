@@ -8,7 +8,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "HAVE before the piece is verified",
         file: "crates/swarm/src/transfer/blocks.rs",
-        before: "            cx.outputs.push_back(Output::Commit { piece, digests });\n",
+        before: "        cx.outputs.push_back(Output::Commit { piece, digests });\n",
         after: "            for peer in cx.peers.keys() {
                 cx.outputs.push_back(Output::Have { peer, piece });
             }
