@@ -162,6 +162,9 @@ pub const UNREACHABLE_TIME: Duration = Duration::from_secs(60);
 pub const BANNED_TIME: Duration = Duration::from_secs(5);
 /// How long a stop waits for trackers to answer `stopped`.
 pub const STOP_ANNOUNCE_TIME: Duration = Duration::from_secs(3);
+/// For how many entries an empty queue keeps room. More came in a burst, as when many torrents are
+/// added at once.
+pub const QUEUE_CAPACITY: usize = 256;
 /// How often all connections are checked for deadlines and memory.
 pub const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
 /// How often connections that wait for a rate limit are served again.

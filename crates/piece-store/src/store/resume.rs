@@ -251,7 +251,10 @@ fn trusted_files(layout: &Layout, history: &History, found: &Found) -> Vec<Torre
         let hold = if ours { Hold::Ours } else { Hold::Read };
         may_trust(known, stat).then_some(TorrentFile { slot, hold, id: stat.id })
     });
-    trusted.collect()
+    let mut trusted: Vec<TorrentFile> = trusted.collect();
+    // Every idle torrent keeps it.
+    trusted.shrink_to_fit();
+    trusted
 }
 
 fn pending(layout: &Layout, history: &History, found: &Found) -> Pending {

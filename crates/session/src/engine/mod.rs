@@ -52,6 +52,7 @@ pub use link::Outgoing;
 pub use torrent::AddError;
 
 use crate::event::{Event, EventKind};
+use crate::limits::QUEUE_CAPACITY;
 use announce::Announces;
 use disk::Disk;
 use link::Links;
@@ -98,7 +99,11 @@ impl<F> Engine<F> {
     /// The next action; `None` when there is nothing more.
     #[must_use]
     pub fn poll_action(&mut self) -> Option<Action> {
-        self.actions.pop_front()
+        let action = self.actions.pop_front();
+        if action.is_none() {
+            self.actions.shrink_to(QUEUE_CAPACITY);
+        }
+        action
     }
 
     /// When [`Self::handle_timeout`] is to be called.

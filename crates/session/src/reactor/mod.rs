@@ -35,7 +35,9 @@ use crate::config::SessionConfig;
 use crate::descriptors::Descriptors;
 use crate::engine::{Action, Engine, EngineConfig, Families, LinkKey};
 use crate::event::{Event, EventKind};
-use crate::limits::{self, MAX_STORE_JOBS, RECEIVE_BUFFER, REFILL_INTERVAL, SLOW_TURN};
+use crate::limits::{
+    self, MAX_STORE_JOBS, QUEUE_CAPACITY, RECEIVE_BUFFER, REFILL_INTERVAL, SLOW_TURN,
+};
 use datagrams::Datagrams;
 pub(crate) use helpers::Fetchers;
 use helpers::{FetchJob, Helpers, Reply};
@@ -307,6 +309,7 @@ impl Reactor {
                 return;
             }
         }
+        self.backlog.shrink_to(QUEUE_CAPACITY);
     }
 
     fn take_commands(&mut self) {
@@ -440,6 +443,7 @@ impl Reactor {
                 Err(TrySendError::Full(event)) => return self.lasting.push_front(event),
             }
         }
+        self.lasting.shrink_to(QUEUE_CAPACITY);
     }
 }
 

@@ -42,6 +42,8 @@ pub(crate) enum Need {
 struct Tracker {
     url: Box<str>,
     tier: u32,
+    /// Its place in its tier: the lowest is asked first.
+    rank: i32,
     /// Whether it was sent `started`, and not `stopped` since.
     started: bool,
     /// Whether it has yet to be sent `completed`.
@@ -60,8 +62,6 @@ struct Tracker {
 #[derive(Debug, Clone)]
 pub(crate) struct Trackers {
     list: Box<[Tracker]>,
-    /// The order in which they are asked, tier after tier.
-    order: Box<[usize]>,
     /// When the next walk starts, or continues.
     due: Duration,
     /// The one asked in the walk.
@@ -72,15 +72,16 @@ impl Trackers {
     /// Returns the trackers of these tiers; the first is asked at `now`.
     pub(crate) fn new(now: Duration, urls: &[Vec<String>], rng: &mut impl Rng) -> Self {
         let tiers = (0u32..).zip(urls);
-        let list: Box<[Tracker]> = tiers
+        let mut list: Box<[Tracker]> = tiers
             .flat_map(|(tier, urls)| urls.iter().map(move |url| Tracker::new(url, tier, now)))
             .take(MAX_TRACKERS)
             .collect();
-        let mut order: Box<[usize]> = (0..list.len()).collect();
-        for tier in order.chunk_by_mut(|a, b| list[*a].tier == list[*b].tier) {
-            tier.shuffle(rng);
+        for tier in list.chunk_by_mut(|a, b| a.tier == b.tier) {
+            let mut order: Vec<usize> = (0..tier.len()).collect();
+            order.shuffle(rng);
+            (0..).zip(order).for_each(|(rank, index)| tier[index].rank = rank);
         }
-        Self { list, order, due: now, asking: None }
+        Self { list, due: now, asking: None }
     }
 
     /// Returns the announce that is due, if any.
@@ -96,8 +97,9 @@ impl Trackers {
         if now < self.due {
             return None;
         }
-        let Some(index) = self.order.iter().copied().find(|index| self.list[*index].next <= now)
-        else {
+        let ready = (0..self.list.len()).filter(|index| self.list[*index].next <= now);
+        let first = ready.min_by_key(|index| (self.list[*index].tier, self.list[*index].rank));
+        let Some(index) = first else {
             self.due = self.list.iter().map(|tracker| tracker.next).min()?;
             return None;
         };
@@ -201,10 +203,10 @@ impl Trackers {
     /// Moves the tracker to the front of its tier.
     fn move_to_front(&mut self, index: usize) {
         let tier = self.list[index].tier;
-        let first = self.order.iter().position(|other| self.list[*other].tier == tier);
-        let place = self.order.iter().position(|other| *other == index);
-        if let (Some(first), Some(place)) = (first, place) {
-            self.order[first..=place].rotate_right(1);
+        let ranks = self.list.iter().filter(|tracker| tracker.tier == tier).map(|it| it.rank);
+        let first = ranks.min().unwrap_or(0);
+        if self.list[index].rank > first {
+            self.list[index].rank = first - 1;
         }
     }
 
@@ -227,6 +229,7 @@ impl Tracker {
         Self {
             url: url.into(),
             tier,
+            rank: 0,
             started: false,
             owed_completed: false,
             announcing: None,
