@@ -14,12 +14,13 @@ use xtask::workspace::{self, cargo};
 
 use crate::{sim, tidy};
 
-/// Runs every step, even after a failure; with `full` the long forms too, and the mutants.
+/// Runs every step, even after a failure. With `full`, runs the long form of each suite instead of
+/// the short one, and the mutants too.
 pub(crate) fn run(full: bool) -> Result<()> {
     let mut steps = Steps::default();
     steps.check_with("fmt", "format", || status(cargo().args(["fmt", "--all", "--check"])));
     steps.check_with("clippy", "lints", lints);
-    match parsers_are_fetched() {
+    match fetch_parsers() {
         true => steps.check_with("clippy", "lints of parsers", parsers_lints),
         false => steps.skip("lints of parsers", "their dependencies cannot be fetched"),
     }
@@ -37,8 +38,11 @@ pub(crate) fn run(full: bool) -> Result<()> {
         let sim = programs.join("sim");
         steps.check("simulation", || sim::play(&sim, &sim::Arguments::default()));
         steps.check("shares of a swarm's rate", || sim::shapes(&sim));
-        // The long form builds what users have. This one was built faster, and checks more.
+        // The long form builds the release that users have. The bt-cli built above took less time
+        // to build, and checks more at run time.
         let bt_cli = (!full).then(|| programs.join("bt-cli"));
+        // Some of its cases have time limits that others' load could break.
+        steps.count_at_once(&["hostile"], |suite| integration(suite, bt_cli.as_deref()));
         steps.count_at_once(&SUITES, |suite| integration(suite, bt_cli.as_deref()));
     }
     if full {
@@ -47,8 +51,8 @@ pub(crate) fn run(full: bool) -> Result<()> {
     steps.finish()
 }
 
-/// The suites of the package `e2e`. They wait most of their time.
-const SUITES: [&str; 4] = ["loopback", "hostile", "crash", "interop"];
+/// The suites of the package `e2e` that run at once. They wait most of their time.
+const SUITES: [&str; 3] = ["loopback", "crash", "interop"];
 
 /// The steps so far and their results.
 #[derive(Default)]
@@ -134,8 +138,8 @@ fn lints() -> Result<()> {
 /// The package is a workspace of its own, so that its dependencies are not in our lock file.
 const PARSERS: [&str; 3] = ["--locked", "--manifest-path", "xtask/bench/parsers/Cargo.toml"];
 
-/// Whether other people's parsers are on this machine or can be fetched.
-fn parsers_are_fetched() -> bool {
+/// Fetches the dependencies of `xtask/bench/parsers`. Returns whether that succeeded.
+fn fetch_parsers() -> bool {
     let fetched = cargo().args(["fetch", "--quiet"]).args(PARSERS).stderr(Stdio::null()).status();
     fetched.is_ok_and(|status| status.success())
 }
@@ -169,14 +173,19 @@ fn status(command: &mut Command) -> Result<()> {
     Ok(())
 }
 
-/// How many tests run at a time for each core: the slowest ones wait for processes and timeouts.
+/// How many tests run at a time per core. The slowest tests wait for processes and timeouts.
 const TESTS_PER_CORE: usize = 3;
+
+/// The variable that tells test programs how many tests to run at a time.
+const TEST_THREADS: &str = "RUST_TEST_THREADS";
 
 /// Runs `cargo test`, and adds up the counts it prints.
 fn cargo_test(arguments: &[&str]) -> Result<Tally> {
     let cores = thread::available_parallelism().map_or(1, usize::from);
     let mut command = cargo();
-    command.env("RUST_TEST_THREADS", (TESTS_PER_CORE * cores).to_string());
+    if std::env::var_os(TEST_THREADS).is_none() {
+        command.env(TEST_THREADS, (TESTS_PER_CORE * cores).to_string());
+    }
     command.args(["test", "--workspace", "--no-fail-fast"]).args(arguments);
     counts(&mut command, "", counted)
 }

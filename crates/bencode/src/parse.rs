@@ -25,7 +25,8 @@ pub const MAX_INPUT_LENGTH: usize = u32::MAX as usize;
 /// Reads the one value that `input` consists of, accepting keys out of order.
 ///
 /// # Errors
-/// If `input` has anything that BEP 3 forbids, or trailing bytes; see [`DecodeErrorKind`].
+/// If `input` breaks another rule of BEP 3, exceeds a limit, or has trailing bytes; see
+/// [`DecodeErrorKind`].
 pub fn parse(input: &[u8]) -> Result<Document<'_>, DecodeError> {
     Options::new().parse(input)
 }
@@ -84,7 +85,8 @@ impl Options {
         }
     }
 
-    /// Reads the one value that `input` consists of.
+    /// Reads the value at the start of `input`. Trailing bytes are an error unless
+    /// [`Self::allow_trailing`] is set.
     ///
     /// # Errors
     /// See [`DecodeErrorKind`].
@@ -133,7 +135,8 @@ impl Options {
         };
         match parser.document() {
             Ok((used, unsorted)) => {
-                // They were found when their dictionaries ended.
+                // Duplicates are found when a dictionary ends, so an inner one's come before an
+                // outer one's.
                 duplicates.sort_unstable();
                 let oddities = Oddities { unsorted, duplicates: duplicates.into_boxed_slice() };
                 Ok((Document::new(&input[..used], tokens, oddities), used))
@@ -180,7 +183,7 @@ enum Target<'a> {
     Value,
     /// The innermost open container.
     Container,
-    /// The value of this key in it.
+    /// The value of this key in the innermost open container.
     Key(&'a [u8]),
 }
 

@@ -4,7 +4,7 @@
 //! ```text
 //!  signal --.                 .--> View   (bars, lines, JSON)
 //!  events --+--> Transfer ----+
-//!  clock  --'    `-> Torrent  `--> Session (stop, shutdown)
+//!  clock  --'    `-> Torrent  `--> Session (snapshot, shutdown)
 //! ```
 
 mod advice;

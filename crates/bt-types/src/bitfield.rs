@@ -130,8 +130,8 @@ impl Bitfield {
         self.indices(0..Self::byte_length(self.pieces))
     }
 
-    /// Returns the indices of the pieces in the set: first those from `from` on, rounded down to a
-    /// multiple of 8, then those before it. Both groups are ascending.
+    /// Returns the indices of the pieces in the set, starting at `from` rounded down to a multiple
+    /// of 8. The indices before that follow at the end. Both groups are ascending.
     pub fn iter_from(&self, from: u32) -> impl Iterator<Item = u32> + '_ {
         let length = Self::byte_length(self.pieces);
         let start = (from as usize / 8).min(length);

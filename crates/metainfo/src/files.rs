@@ -143,7 +143,7 @@ pub(crate) struct PathText {
     pub(crate) mapped: Vec<u8>,
     /// Where the current path starts.
     start: usize,
-    /// The raw elements of the current path joined by `/`, if they differ.
+    /// The raw elements of the current path joined by `/`, if they differ from the mapped ones.
     pub(crate) original: Option<Vec<u8>>,
 }
 
@@ -202,7 +202,7 @@ impl<'a> Files<'a> {
         self.table.entries.len()
     }
 
-    /// Returns whether there are no files, which is true of no torrent.
+    /// Returns whether there are no files. Every torrent has at least one.
     pub fn is_empty(self) -> bool {
         self.table.entries.is_empty()
     }
@@ -371,7 +371,7 @@ pub struct FileRange {
     pub length: u64,
 }
 
-/// The ranges of files that a range of the data consists of, in order.
+/// An iterator over the file ranges that make up a range of the torrent's data, in order.
 #[derive(Debug, Clone)]
 pub struct FileRanges<'a> {
     table: &'a FileTable,

@@ -48,7 +48,8 @@ impl Metainfo {
     /// [`Self::info_hashes`] with the link's.
     ///
     /// # Errors
-    /// See [`MetainfoErrorKind`](crate::MetainfoErrorKind). The offset counts from the start of the new torrent.
+    /// See [`MetainfoErrorKind`](crate::MetainfoErrorKind). The offset counts from the start of the
+    /// new torrent.
     pub fn from_info(
         info: impl Into<Vec<u8>>,
         trackers: &[Vec<String>],

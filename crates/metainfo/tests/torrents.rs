@@ -9,7 +9,6 @@ use std::path::{Path, PathBuf};
 use metainfo::{Builder, InfoHashes, Magnet, Metainfo, Sha1Digest};
 use proptest::prelude::*;
 
-/// The torrents in the repository's test data.
 #[test]
 fn fixtures_are_read() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../testdata");

@@ -20,7 +20,7 @@ struct Lane {
     state: State,
     /// The length of the message so far, in bytes.
     length: u64,
-    /// At its start: the bytes of the message after the last whole block.
+    /// Starts with the bytes of the message after the last whole block. The rest is unused.
     tail: Block,
 }
 
@@ -50,8 +50,8 @@ impl Lanes {
     /// Appends a strip to each message: the first to lane 0's, and so on. Lanes without a strip do
     /// not grow; strips without a lane are ignored.
     pub fn update(&mut self, strips: &[&[u8]]) {
-        let states = self.lanes.iter_mut().zip(strips);
-        let blocks = states.map(|(state, strip)| state.take(strip));
+        let lanes = self.lanes.iter_mut().zip(strips);
+        let blocks = lanes.map(|(lane, strip)| lane.take(strip));
         let pending = blocks.enumerate().map(|(lane, blocks)| Pending { lane, blocks }).collect();
         self.compress(pending);
     }

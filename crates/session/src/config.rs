@@ -127,7 +127,7 @@ pub struct Goal {
     /// Stop seeding when this many times the torrent's size has been uploaded, in this launch and
     /// earlier ones together.
     pub ratio: Option<f64>,
-    /// Stop seeding after this time.
+    /// Stop after seeding for this time. The check of existing data does not count.
     pub seed_time: Option<Duration>,
     /// Give up when not complete after this time, the check of existing data included.
     pub timeout: Option<Duration>,

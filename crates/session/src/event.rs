@@ -26,7 +26,7 @@ pub struct Event {
 pub enum EventKind {
     /// What is on the disk is known; the transfer begins.
     Started {
-        /// Pieces that we have.
+        /// Wanted pieces that we have.
         have: u32,
         /// Pieces that are wanted, whether we have them or not.
         wanted: u32,
@@ -211,8 +211,6 @@ pub struct TorrentStatus {
     pub trackers: Vec<TrackerStatus>,
     /// When the next announce is due, in seconds from now.
     pub next_announce: Option<u64>,
-    /// The time since the last verified piece, or since the transfer began.
-    pub since_last_piece: Duration,
     /// Passing events that were dropped, all torrents together.
     pub events_dropped: u64,
     /// The sum of the high-water marks of the session's buffers, in bytes: payload, buffers that

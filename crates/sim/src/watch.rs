@@ -1,19 +1,20 @@
 //! Checks what a node sends on its connections.
 //!
-//! A frame may wait in the node's send buffer while things change. So a change counts against the
-//! node only once the buffer was empty after it: when the link's `drained` is later than the
-//! change. Both are *moments*: numbers that grow with every change.
+//! A frame may wait in the node's send buffer while the state of the link changes. Therefore a
+//! change counts against the node only once the buffer has been empty after the change: when the
+//! link's `drained` is later than it. `drained` and the time of a change are *moments*: numbers
+//! that grow with every change.
 //!
 //! What a node may send on a link:
 //!
 //! | frame | allowed if | then |
 //! |---|---|---|
 //! | HAVE, BITFIELD, HAVE_ALL | every piece in it is on the node's disk | |
-//! | REQUEST | the piece is `wanted`, the peer has it and we do not; the block exists and is idle; we are not `choked`, or the piece is `allowed_fast`; no more than [`MAX_REQUESTS`] are outstanding | outstanding |
+//! | REQUEST | the piece is `wanted`, the peer has it and the node does not; the block exists, and is idle or arriving; the node is not `choked`, or the piece is `allowed_fast`; no more than [`MAX_REQUESTS`] are outstanding | outstanding |
 //! | CANCEL | the block is outstanding, or both ends have the Fast extension | idle, and void |
 //! | PIECE | the bytes are right and the peer's request is unanswered | one of `to_answer` is answered |
 //! | REJECT | the peer's request is unanswered | one of `to_answer` is answered |
-//! | CHOKE | always | without the Fast extension, the requests are void that came before the buffer was last empty. The CHOKE waited in it: later requests may have come after the node had decided to choke, and again to unchoke |
+//! | CHOKE | always | without the Fast extension, requests from before the buffer was last empty are dropped from `to_answer`. Later ones stay: the node may have decided to choke and then to unchoke while both messages waited in the buffer |
 //! | anything else | always | |
 //!
 //! Each block that the node requests has a state on each link:
@@ -26,8 +27,8 @@
 //!
 //! A block is also `void` once it was cancelled, its piece failed, or two links brought it at the
 //! same time. The node may discard a void block, so its arrival makes no other link's request
-//! redundant. Neither does a block that arrives [`SLOW`] after its request, or while it is
-//! redundant.
+//! redundant. Nor does the arrival of a block [`SLOW`] or more after its request, or of a block
+//! that is redundant on its own link.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
@@ -54,7 +55,7 @@ struct Link {
     received: FrameBuffer,
     /// Whether the node and its peer have the Fast extension.
     fast: (bool, bool),
-    /// The moment of the peer's last CHOKE; `None` while we are unchoked.
+    /// The moment at which the peer choked the node; `None` while the node is unchoked.
     choked: Option<u64>,
     /// The moment at which the send buffer was last empty.
     drained: u64,
@@ -208,7 +209,7 @@ impl Watch {
         }
     }
 
-    /// Of a block that two links bring at the same time, the node may discard either.
+    /// Makes a block void if two links bring it at the same time: the node may discard either copy.
     fn void_if_arriving_twice(&mut self, key: LinkKey) {
         let arriving = self.links.get(&key).and_then(|link| link.received.arriving_block());
         let Some(block) = arriving else { return };
@@ -261,7 +262,8 @@ impl Link {
             frames::CANCEL => {
                 let block = frames::block(body).unwrap_or_default();
                 self.redundant.remove(&block);
-                // It may be arriving. If it is requested again, the node discards the first one.
+                // The block may be arriving. If the node requests it again, the node discards the
+                // copy that arrives first.
                 self.void.insert(block);
                 match self.outstanding.remove(&block).is_some() || self.is_fast() {
                     true => Ok(()),
@@ -270,7 +272,7 @@ impl Link {
             }
             frames::REJECT => self.answer(frames::block(body).unwrap_or_default(), "rejected"),
             frames::CHOKE => {
-                self.void_requests();
+                self.drop_requests();
                 Ok(())
             }
             _ => Ok(()),
@@ -278,7 +280,7 @@ impl Link {
     }
 
     /// The node sent CHOKE, which it decided after its buffer was last empty.
-    fn void_requests(&mut self) {
+    fn drop_requests(&mut self) {
         if !self.is_fast() {
             let drained = self.drained;
             for moments in self.to_answer.values_mut() {
@@ -421,7 +423,7 @@ mod tests {
         link.drained = 2;
         // CHOKE and UNCHOKE wait in the buffer when this one arrives.
         request(&mut link, late, 3);
-        link.void_requests();
+        link.drop_requests();
         assert_eq!(link.answer(late, "served"), Ok(()));
         assert!(link.answer(late, "served").is_err(), "it was requested once");
         assert!(link.answer(early, "served").is_err());

@@ -45,7 +45,7 @@ pub fn run(folder: &Path, check: bool) -> Result<()> {
 fn all() -> BTreeMap<PathBuf, Vec<u8>> {
     let fixtures: Vec<Fixture> = good::fixtures().into_iter().chain(hostile::fixtures()).collect();
     let mut table = String::from(
-        "# Test data\n\nMade by `cargo xtask fixtures`, except `bench/` by `cargo xtask bench`, `fuzz/` and `fuzz.json` by `cargo xtask fuzz`, `soak.json` by `cargo xtask sim`, and `journals/` by the test of piece-store that reads them. Do not edit. `hostile/verdicts.tsv` is written by hand.\n\n| file | content |\n|---|---|\n",
+        "# Test data\n\nMade by `cargo xtask fixtures`, except `bench/` by `cargo xtask bench`, `fuzz/` and `fuzz.json` by `cargo xtask fuzz`, `soak.json` by `cargo xtask sim`, and `journals/`, which earlier versions of the store wrote. Do not edit. `hostile/verdicts.tsv` is written by hand.\n\n| file | content |\n|---|---|\n",
     );
     for Fixture { path, description, .. } in &fixtures {
         table.push_str(&format!("| `{path}` | {description} |\n"));

@@ -4,7 +4,7 @@
 //! ```text
 //! Fetcher --- one hop --> CheckedResolver --> Dialer --> TLS --> status, headers, body
 //!    ^                                                               |
-//!    `--- redirect, to a public address if this one was public ------'
+//!    `--- redirect; after a public address, to public ones only -----'
 //! ```
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)] // the crate's only I/O
 

@@ -154,11 +154,13 @@ impl Exchange {
 
     /// Handles a datagram from `sender`. Returns the result if the datagram ends the exchange.
     ///
-    /// Ignores a datagram that is not from the tracker or has another transaction id or none, so a
-    /// reactor may pass each datagram to every exchange of the tracker.
+    /// Ignores a datagram that is not from the tracker, or whose transaction id is neither that of
+    /// the action nor that of the tracker's connect request. Therefore a reactor may pass each
+    /// datagram to every exchange of the tracker.
     ///
     /// The first error about the connection id, such as opentracker's "Connection ID missmatch.",
-    /// does not end the exchange: it gets another id and sends the action again at once.
+    /// does not end the exchange: [`Self::poll_transmit`] then asks for another connection id, and
+    /// sends the action again once there is one.
     pub fn handle_datagram(
         &mut self,
         tracker: &mut UdpTracker,
@@ -306,8 +308,8 @@ impl Action {
     }
 }
 
-/// Whether an error says that the connection id is wrong. Its wording differs between trackers;
-/// opentracker misspells it as "missmatch".
+/// Whether an error message is about the connection id. The wording differs between trackers, and
+/// opentracker misspells "mismatch".
 fn is_mismatch(message: &str) -> bool {
     let letters = message.chars().filter(char::is_ascii_alphanumeric);
     let letters: String = letters.map(|letter| letter.to_ascii_lowercase()).collect();

@@ -29,9 +29,9 @@ struct Scenario {
     key: &'static str,
     shape: Shape,
     peers: usize,
-    /// The rates in KB/s, with an equal number of peers at each.
+    /// The rates of the peers in KB/s. The peers take them in turn.
     rates: Vec<u64>,
-    /// In milliseconds.
+    /// The round-trip time, in milliseconds.
     rtt: u64,
 }
 

@@ -137,7 +137,7 @@ pub(crate) struct SeedArgs {
     /// Stop when R times the torrent's size has been uploaded
     #[arg(long, value_name = "R", value_parser = values::ratio)]
     pub(crate) ratio: Option<f64>,
-    /// Stop after this time, for example 90m or 1h30m
+    /// Stop after seeding for this time, for example 90m or 1h30m
     #[arg(long, value_name = "TIME", value_parser = values::time)]
     pub(crate) seed_time: Option<Duration>,
     #[command(flatten)]

@@ -126,8 +126,9 @@ impl Torrent {
         }
     }
 
-    /// Returns, once and within the torrent's first second, what the user should know and can't see
-    /// from the progress. Empty if the torrent is over or already complete.
+    /// Returns the advice once: when the transfer has started, or after [`ADVICE_DELAY`] at the
+    /// latest. Before and after that the list is empty, as it is for a torrent that is over, or
+    /// that was complete and stops when complete.
     pub(crate) fn take_advice(&mut self, now: Instant) -> Vec<String> {
         let late = now.duration_since(self.added) >= ADVICE_DELAY;
         if self.at_start.is_none() && !late {
@@ -168,7 +169,7 @@ impl Torrent {
         self.over
     }
 
-    /// Whether we have everything that is wanted.
+    /// Whether the download is complete. Always false for a seed-only torrent.
     pub(crate) fn is_complete(&self) -> bool {
         self.completed.is_some()
     }
@@ -221,7 +222,7 @@ impl Torrent {
         self.metainfo.info_hash().to_string()
     }
 
-    /// Records which peers are absent, while the torrent still downloads.
+    /// Records which peers have connected and which are absent, while the torrent downloads.
     fn handle_peer(&mut self, address: SocketAddr, state: PeerState, reason: Option<&str>) {
         if self.completed.is_some() || self.seed_only {
             return;
@@ -285,7 +286,8 @@ impl Torrent {
     /// network.
     fn stalled(&self, what: &str, status: &TorrentStatus) -> Failure {
         if status.peers_banned > 0 && status.peers_connected == 0 {
-            return bad_data(&format!("{what}; every peer so far sent bad data"));
+            let why = "peers were banned for bad data, and no other is connected";
+            return bad_data(&format!("{what}; {why}"));
         }
         let failure = Failure::new(Class::Network, format!("{what}; {}", self.obstacle(status)));
         failure.because(

@@ -336,7 +336,6 @@ mod tests {
             seconds_left: None,
             trackers: Vec::new(),
             next_announce: Some(1800),
-            since_last_piece: Duration::ZERO,
             events_dropped: 0,
             buffers_peak: 0,
         }
@@ -348,11 +347,7 @@ mod tests {
         let mut display = TorrentDisplay { bar: None, line: String::new() };
         assert_eq!(display.next_line(&torrent), None);
         let idle = status();
-        let later = TorrentStatus {
-            next_announce: Some(1790),
-            since_last_piece: Duration::from_secs(10),
-            ..idle.clone()
-        };
+        let later = TorrentStatus { next_announce: Some(1790), ..idle.clone() };
         let sent = TorrentStatus { uploaded: 50, ..later.clone() };
         let line = |ratio| format!("film: 100%, seeding, 0 B/s up, ratio {ratio}, peers 0/0");
         for (status, expected) in

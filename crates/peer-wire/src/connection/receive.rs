@@ -1,4 +1,4 @@
-//! From bytes to [`Received`]. Each message is checked against the state of the connection.
+//! Turns bytes into [`Received`], and checks each message against the state of the connection.
 
 use std::time::Duration;
 
@@ -35,8 +35,8 @@ impl Connection {
     /// consumed until [`Self::accept`]. A caller that accepts later must keep the rest and pass it
     /// again.
     ///
-    /// The bytes are plain text. A caller with a cipher decrypts each byte once, in its own buffer,
-    /// before it passes it here.
+    /// The bytes are plaintext. If the connection is encrypted, the caller decrypts each byte once,
+    /// in its own buffer, before this call.
     #[must_use]
     pub fn receive<'a>(&mut self, now: Duration, input: &mut &'a [u8]) -> Option<Received<'a>> {
         self.timers.received(now, !input.is_empty());
@@ -239,7 +239,7 @@ impl Connection {
         Ok(Step::Silent)
     }
 
-    /// Skips a message with `seen` bytes of content in its head and `left` bytes after that.
+    /// Skips the `left` bytes that remain of a message. The head had `seen` bytes of its content.
     fn skip_unknown(&mut self, id: u8, left: u32, seen: u32) -> Step<'static> {
         self.inbound.body = Body::Skip { left };
         Step::Received(Received::Unknown { id, length: left + seen })
@@ -326,8 +326,8 @@ impl Connection {
         }
     }
 
-    /// Charges a useless message to the message budget; see [`MESSAGE_BURST`]. Blocks, bitfields,
-    /// requests and rejects have limits of their own.
+    /// Charges a message to the message budget if it is useless; see [`MESSAGE_BURST`]. Blocks,
+    /// bitfields, have-all, have-none, requests and rejects have limits of their own.
     fn charge_message(&mut self, head: &Head) -> Result<(), Rule> {
         let pieces = self.geometry.map_or(0, |geometry| geometry.piece_count());
         match head {

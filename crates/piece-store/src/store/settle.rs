@@ -28,16 +28,17 @@ struct Checked<'a> {
     stat: Option<Stat>,
 }
 
-/// What becomes of a file.
+/// How the torrent will use a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Decision {
-    /// It is ours, or is to be created.
+    /// The torrent writes the file, which is ours or will be created.
     Write,
-    /// It is complete, and is only read, whoever owns it.
+    /// The torrent only reads the file, which is complete, whoever owns it.
     Read,
-    /// It must be written, and is not ours yet.
+    /// The torrent must write the file, which is not ours yet.
     Adopt,
-    /// It is unselected and not the torrent's. Its boundary bytes go to the parts file.
+    /// The torrent does not use the file, which is unselected. Its boundary bytes go to the parts
+    /// file.
     Leave,
 }
 
@@ -75,8 +76,9 @@ impl<D: Disk> Store<D> {
         Ok(())
     }
 
-    /// Returns the slots that have their own files. Leaves out unselected ones with nothing of the
-    /// torrent: their boundary bytes go to the parts file.
+    /// Returns the slots that have their own files, with the state of each file. Omits those with
+    /// nothing of the torrent if they are unselected or the torrent is seed-only. Unless the
+    /// torrent is seed-only, the boundary bytes of the omitted slots go to the parts file.
     fn stat_own_files(&self) -> Result<Vec<Checked<'_>>, StoreError> {
         let slots = self.layout.numbered().filter(|(_, slot)| slot.has_own_file());
         let mut files = Vec::new();
@@ -93,8 +95,8 @@ impl<D: Disk> Store<D> {
         Ok(files)
     }
 
-    /// Refuses a file that another program removed, replaced, cut or created since it was found.
-    /// Some of its pieces may be recorded, and the present file was not verified.
+    /// Fails if another program removed, replaced or cut the file since the check started. Its
+    /// pieces may be recorded, but the file that now has the name was not verified.
     pub(super) fn check_unchanged(
         &self,
         number: u32,
@@ -112,7 +114,8 @@ impl<D: Disk> Store<D> {
         unchanged.map_err(|error| self.layout.error(Operation::Stat, slot.path(), &error))
     }
 
-    /// Gives entries files of their own where they share one that is to be written.
+    /// Gives each entry a file of its own where several entries share one that will be written.
+    /// Entries that reach it by a symbolic link are given up, or are an error if selected.
     fn separate_entries<'a>(
         &self,
         mut files: Vec<Checked<'a>>,
@@ -149,8 +152,8 @@ impl<D: Disk> Store<D> {
         Ok(files)
     }
 
-    /// Decides about every file and applies the decisions, until no file is given up any more. With
-    /// a file its boundary pieces are lost, so that a neighbour may have to be written.
+    /// Decides about every file and applies the decisions. Starts again whenever a file was given
+    /// up: its boundary pieces are now missing, so a neighbouring file may have to be written.
     fn apply_decisions(&self, mut files: Vec<Checked<'_>>) -> Result<(), StoreError> {
         loop {
             let decisions = files.iter().map(|file| self.decide(file));
@@ -182,8 +185,8 @@ impl<D: Disk> Store<D> {
         };
         let owner = self.owner(number, &stat);
         // Another torrent may have claimed a file that we created before a power cut.
-        let is_recorded = self.ledger().file(number).is_some_and(|file| file.hold == Hold::Ours);
-        let is_ours = is_recorded && owner.may_write();
+        let is_held = self.ledger().file(number).is_some_and(|file| file.hold == Hold::Ours);
+        let is_ours = is_held && owner.may_write();
         if !self.needs_write(slot, &stat) {
             return Ok(if is_ours { Decision::Write } else { Decision::Read });
         }
@@ -220,7 +223,8 @@ impl<D: Disk> Store<D> {
         Owner::of(known, Some(stat), !self.seed_only, None)
     }
 
-    /// Whether an existing file will be written: pieces are missing in it, or it is too long.
+    /// Whether an existing file will be written: a piece in it is missing that is wanted or
+    /// imported, or the file is selected and too long.
     fn needs_write(&self, slot: &Slot, stat: &Stat) -> bool {
         let ledger = self.ledger();
         let is_missing = |piece: PieceIndex| {
@@ -249,15 +253,16 @@ impl<D: Disk> Store<D> {
         Ok(nothing_verifies.then_some(Unrelated::NothingVerifies))
     }
 
-    /// Whether some piece of a file that counts by `counts` is verified, or will be once its bytes
-    /// in other files are imported.
+    /// Whether a piece of a file for which `counts` returns true is verified, or is claimed by the
+    /// journal and still to be verified. For a file whose bytes are in the parts file, only
+    /// verified pieces count.
     fn has_verified(&self, number: u32, slot: &Slot, counts: impl Fn(PieceIndex) -> bool) -> bool {
         let ledger = self.ledger();
         let verified = if ledger.is_in_parts(number) { &ledger.have } else { &ledger.claimed };
         self.layout.pieces_touching(slot).any(|piece| verified.contains(piece) && counts(piece))
     }
 
-    /// Whether a piece is all zeros, which any file may have.
+    /// Whether a piece has the full length and only zeros. Such bytes may be in any file.
     fn is_zeros(&self, piece: PieceIndex) -> bool {
         let (geometry, info) = (self.layout.geometry, self.layout.metainfo.info());
         let full = geometry.piece_length();
@@ -265,8 +270,8 @@ impl<D: Disk> Store<D> {
         geometry.length_of(piece) == full && info.piece_hash(piece) == zeros()
     }
 
-    /// Whether nothing in a file belongs to the torrent. A file without a piece of its own that was
-    /// found at the start is judged by the other files.
+    /// Whether a file has data, none of which belongs to the torrent. If no piece is inside the
+    /// file, and the file was there when this launch started, the torrent's other files decide.
     fn is_unrelated(&self, file: &Checked<'_>) -> Result<bool, StoreError> {
         let Checked { number, slot, .. } = *file;
         let untrusted = self.ledger().untrusted(number).map(|(_, known)| known);
@@ -376,8 +381,8 @@ impl<D: Disk> Store<D> {
         Ok(())
     }
 
-    /// Creates the selected files without bytes and, if asked for, reserves space for the others.
-    /// Creates now, in order, the files whose names the file system may fold.
+    /// Creates the selected files that are empty, and, in order, those whose names the file system
+    /// may fold. If preallocation is on, reserves space for all selected files that we write.
     fn make_files(&self) -> Result<(), StoreError> {
         let folded = names::folded(&self.layout);
         for (number, slot) in self.layout.numbered().filter(|(_, slot)| slot.selected) {

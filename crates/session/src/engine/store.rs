@@ -144,11 +144,12 @@ impl<F> Engine<F> {
         piece: PieceIndex,
         result: Result<(), StoreError>,
     ) {
+        let buffers = &mut self.torrents.transfer(key).buffers;
+        let waited = buffers.handle_staged(key, piece, result.is_ok());
+        waited.into_iter().for_each(|job| self.submit(key, job));
         if let Err(error) = result {
             self.fail(key, &error);
         }
-        let waited = self.torrents.transfer(key).buffers.handle_staged(key, piece);
-        waited.into_iter().for_each(|job| self.submit(key, job));
     }
 
     /// A range was read for peers.

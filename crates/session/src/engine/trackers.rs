@@ -54,7 +54,7 @@ impl<F> Engine<F> {
         self.actions.append(&mut self.announces.take_actions());
     }
 
-    /// Sends the announces whose turn came.
+    /// Sends the announces that their hosts admit.
     fn send_due_announces(&mut self) {
         while let Some((key, event)) = self.announces.poll_admitted() {
             let request = AnnounceRequest {

@@ -121,7 +121,7 @@ impl<F> Engine<F> {
         }
     }
 
-    /// Has the store read the ranges whose turn has come.
+    /// Has the store read the ranges that are next.
     pub(super) fn read_ranges(&mut self) {
         while let Some(key) = self.disk.reads.next_read() {
             let torrent = key.torrent();

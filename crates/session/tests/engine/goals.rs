@@ -8,6 +8,7 @@ use testkit::Payload;
 
 use super::net::{Net, address};
 use super::node::{Node, add_of, config};
+use super::wire::handshake;
 
 const LIMIT: Duration = Duration::from_secs(120);
 const SECOND: Duration = Duration::from_secs(1);
@@ -107,6 +108,16 @@ fn answer_or_untried_peer_is_hope() {
     refuse(&mut answered, 3 * UNREACHABLE_TIME);
     assert_eq!(reason(&answered), None);
 
+    // So is a connected peer that sends nothing, but not one that leaves again.
+    let payload = payload();
+    let mut silent = lonely(GIVE_UP);
+    let link = silent.outgoing(&handshake(payload.info_hash(), b'p'));
+    refuse(&mut silent, UNREACHABLE_TIME + SECOND);
+    assert_eq!(reason(&silent), None);
+    silent.engine.handle_closed(silent.now, link, None);
+    refuse(&mut silent, UNREACHABLE_TIME + SECOND);
+    assert_eq!(why(&mut silent), Some(GiveUp::Unreachable(UNREACHABLE_TIME)));
+
     // The attempt to connect to another peer never ends, so the time starts again.
     let mut node = lonely(GIVE_UP);
     refuse(&mut node, UNREACHABLE_TIME - SECOND);
@@ -164,6 +175,22 @@ fn time_limit_counts_during_check() {
     node.advance(limit + SECOND);
     node.hold_jobs = false;
     node.act();
+    assert_eq!(why(&mut node), Some(GiveUp::TimedOut(limit)));
+}
+
+#[test]
+fn resumed_torrent_has_its_time_again() {
+    let limit = 30 * SECOND;
+    let mut node = lonely(Goal { timeout: Some(limit), ..Goal::default() });
+    let key = node.events[0].0;
+    node.advance(limit);
+    assert_eq!(why(&mut node), Some(GiveUp::TimedOut(limit)));
+    node.events.clear();
+    node.engine.resume(node.now, key);
+    node.act();
+    node.advance(limit - SECOND);
+    assert_eq!(reason(&node), None);
+    node.advance(SECOND);
     assert_eq!(why(&mut node), Some(GiveUp::TimedOut(limit)));
 }
 

@@ -42,7 +42,7 @@ pub(crate) enum Need {
 struct Tracker {
     url: Box<str>,
     tier: u32,
-    /// Its place in its tier: the lowest is asked first.
+    /// Its rank in its tier: the lowest is asked first.
     rank: i32,
     /// Whether it was sent `started`, and not `stopped` since.
     started: bool,

@@ -8,12 +8,12 @@ use super::unfinished_piece::{Finished, UnfinishedPiece};
 use crate::peer::{Peer, Sender};
 use crate::vocabulary::{BlockFate, Committed, Output, PeerKey};
 
-/// What is left to do outside the transfer after a commit.
+/// The work that remains outside the transfer after a commit.
 #[derive(Debug, Default)]
 pub(crate) struct Settled {
     /// The peers to ban.
     pub(crate) liars: Vec<Sender>,
-    /// Whether a wanted piece was missing and is not any longer.
+    /// Whether we now have a wanted piece that was missing.
     pub(crate) gained: bool,
 }
 
@@ -74,8 +74,8 @@ impl Downloads {
         self.ask_list.queue(cx.peers, key);
     }
 
-    /// Counts the requests of a peer that is no longer snubbed like those of any other, so that it
-    /// is not asked for the same blocks again.
+    /// Counts the requests to a peer that is no longer snubbed as ordinary ones. Otherwise the peer
+    /// could be asked for the same blocks again.
     fn end_snub(&mut self, cx: &mut Context<'_>, key: PeerKey) {
         let Some(peer) = cx.peers.transfer_mut(key) else { return };
         for asked in peer.asked.iter_mut().filter(|asked| asked.snubbed) {
@@ -98,13 +98,13 @@ impl Downloads {
         }
     }
 
-    /// Has a complete piece hashed and written.
+    /// Asks the caller to hash and write a complete piece.
     pub(super) fn commit(&self, cx: &mut Context<'_>, piece: PieceIndex) {
         let digests = self.blame.concerns(piece);
         cx.outputs.push_back(Output::Commit { piece, digests });
     }
 
-    /// The outcome of a commit. `None` if none is under way.
+    /// Handles the result of a commit. Returns `None` if the piece is not being committed.
     pub(crate) fn handle_committed(
         &mut self,
         cx: &mut Context<'_>,
@@ -149,7 +149,8 @@ impl Downloads {
         }
         let pieces = cx.pieces.geometry().piece_count();
         for (key, peer) in cx.peers.transfers_mut() {
-            // A super seeder, which does not show all it has, waits for this (BEP 16).
+            // A peer that has the piece gets the HAVE too: a super seeder waits for it before it
+            // shows us another piece (BEP 16).
             if peer.has.count(pieces) < pieces {
                 cx.outputs.push_back(Output::Have { peer: key, piece });
             }

@@ -40,7 +40,7 @@ pub enum Behaviour {
     Stalls,
     /// Closes each connection after a number of blocks.
     DisconnectAfter {
-        /// How many blocks it sends before.
+        /// How many blocks the peer sends on a connection before it closes it.
         blocks: u64,
     },
 }
@@ -222,7 +222,7 @@ pub struct Seen {
     pub blocks_sent: u64,
     /// Payload bytes received in requested blocks.
     pub bytes_received: u64,
-    /// The piece indices in haves of the other side, with repetitions.
+    /// The piece indices in the have messages of the other side, with repetitions.
     pub haves: Vec<u32>,
     /// How often the other side unchoked us.
     pub unchokes: u64,

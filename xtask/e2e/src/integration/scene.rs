@@ -1,4 +1,4 @@
-//! What most cases need: a folder, programs in it, and running swarms.
+//! The set-up that most cases need: a folder, bt-cli's users with their files in it, and downloads.
 
 use std::fs;
 use std::net::{SocketAddr, TcpListener};
@@ -19,7 +19,7 @@ use xtask::process::Launch;
 /// How long anything that should happen may take.
 pub(super) const LIMIT: Duration = Duration::from_secs(30);
 
-/// A new folder, and bt-cli in it.
+/// A new temporary folder for the files of one case, and the bt-cli that the case runs.
 pub(super) struct Scene {
     folder: TempDir,
     program: PathBuf,
@@ -83,7 +83,7 @@ impl Scene {
         self.download_command_at(name, torrent, 0)
     }
 
-    /// The same, on this port.
+    /// Returns the same command as [`Self::download_command`], on this port.
     fn download_command_at(&self, name: &str, torrent: &Path, port: u16) -> Command {
         let mut command = self.user(name).command(["download"]);
         command.arg(torrent).arg("-o").arg(self.downloads(name));
@@ -109,7 +109,7 @@ impl Scene {
         self.user(name).start("download", &command)
     }
 
-    /// Runs such a download, which must succeed, and compares every byte.
+    /// Runs [`Self::download_from`], which must succeed, to its end, and compares every byte.
     pub(super) fn fetch(
         &self,
         name: &str,

@@ -99,7 +99,7 @@ enum Line {
     /// The end of an earlier announce of its torrent to the same tracker, so that `stopped` is not
     /// sent before `completed`.
     BehindAnother,
-    /// Its turn at the host.
+    /// Room at the host.
     AtHost,
 }
 
@@ -153,9 +153,12 @@ impl Announces {
             Err(error) => _ = failure.get_or_insert(error),
             Ok(reply) => {
                 let reply = with_canonical_peers(reply);
-                let answer = active.take_reply(key.torrent, &reply);
-                self.answers.push_back(answer);
-                self.look_up_peers(now, key.torrent, &reply);
+                let named: Vec<(String, u16)> =
+                    named_peers(&reply.peers).map(|(name, port)| (name.to_owned(), port)).collect();
+                self.answers.push_back(active.take_reply(key.torrent, reply));
+                for (name, port) in named {
+                    self.look_up_peer(now, key.torrent, name, port);
+                }
             }
         }
         if all_done {
@@ -322,15 +325,9 @@ impl Announces {
             _ = self.end_active(now, key, None);
             return;
         }
-        // A fetcher cannot be interrupted: the turn at the host ends when it is done.
+        // A fetcher cannot be interrupted: the request at the host ends when it is done.
         if before == Interest::Awaited {
             self.hosts.release(&active.target.host);
-        }
-    }
-
-    fn look_up_peers(&mut self, now: Duration, torrent: TorrentKey, reply: &AnnounceReply) {
-        for (name, port) in named_peers(&reply.peers) {
-            self.look_up_peer(now, torrent, name.to_owned(), port);
         }
     }
 
@@ -362,7 +359,7 @@ impl Announces {
         if !active.is_fetching() {
             return self.fail(now, key, late);
         }
-        // A fetcher cannot be interrupted: the turn at the host ends when it is done.
+        // A fetcher cannot be interrupted: the request at the host ends when it is done.
         active.interest = Interest::Late;
         let waiting = self.hosts.handle_late(now, &active.target.host, &late.message);
         let finished = active.announce.finished(key.torrent, Err(late.clone().into()));
@@ -380,7 +377,7 @@ impl Announces {
         }
     }
 
-    /// Ends the turn of an announce at its host. If the host failed, the announces that wait there
+    /// Ends the request of an announce at its host. If the host failed, the announces that wait there
     /// fail.
     fn end_active(
         &mut self,
@@ -419,10 +416,10 @@ impl Announce {
 }
 
 impl ActiveAnnounce {
-    /// Returns the answer of a reply, and whether it is the first.
-    fn take_reply(&mut self, torrent: TorrentKey, reply: &AnnounceReply) -> Answer {
+    /// Returns the answer that a reply makes.
+    fn take_reply(&mut self, torrent: TorrentKey, reply: AnnounceReply) -> Answer {
         match std::mem::replace(&mut self.interest, Interest::Settled) {
-            Interest::Awaited => self.announce.finished(torrent, Ok(reply.clone())),
+            Interest::Awaited => self.announce.finished(torrent, Ok(reply)),
             Interest::Late | Interest::Settled => {
                 let peers = reply.peers.iter().filter_map(TrackerPeer::address).collect();
                 Answer::Peers { torrent, peers }

@@ -137,10 +137,19 @@ impl PieceBuffers {
         Ok(Some(part.into_job(torrent, piece, open.number)))
     }
 
-    /// A span was staged. Returns the jobs that waited for that; the last one may commit the piece.
-    pub(crate) fn handle_staged(&mut self, torrent: TorrentKey, piece: PieceIndex) -> Vec<Job> {
+    /// A span was staged, or could not be. Returns the jobs that waited for that; the last one may
+    /// commit the piece. A piece with a span that could not be staged is not committed.
+    pub(crate) fn handle_staged(
+        &mut self,
+        torrent: TorrentKey,
+        piece: PieceIndex,
+        is_staged: bool,
+    ) -> Vec<Job> {
         let mut jobs = self.end_staging(torrent, piece);
-        jobs.extend(self.poll_commit(torrent, piece));
+        match self.open_mut(piece) {
+            Some(open) if !is_staged => open.commit = None,
+            _ => jobs.extend(self.poll_commit(torrent, piece)),
+        }
         jobs
     }
 
@@ -284,7 +293,7 @@ mod tests {
         }
 
         fn handle_staged(&mut self) -> Vec<Job> {
-            self.buffers.handle_staged(TORRENT, self.piece)
+            self.buffers.handle_staged(TORRENT, self.piece, true)
         }
 
         fn commit(&mut self, digests: bool) -> Option<Job> {
@@ -319,6 +328,17 @@ mod tests {
         assert!(scene.stage(0, 1).is_some());
         assert!(scene.commit(true).is_none());
         assert!(matches!(scene.handle_staged()[..], [Job::Commit { digests: true, .. }]));
+    }
+
+    #[test]
+    fn failed_staging_prevents_commit() {
+        let mut scene = scene(&[]);
+        scene.open(0);
+        scene.open(1);
+        assert!(scene.stage(0, 1).is_some() && scene.stage(1, 1).is_some());
+        assert!(scene.commit(true).is_none());
+        assert!(scene.buffers.handle_staged(TORRENT, scene.piece, false).is_empty());
+        assert!(scene.handle_staged().is_empty());
     }
 
     #[test]

@@ -17,7 +17,7 @@ struct Unsynced {
     oldest: Option<Duration>,
     /// How many bytes the sync under way covers.
     syncing: Option<u64>,
-    /// Whether a sync waits for its turn at the file system.
+    /// Whether a sync waits for another one on the file system.
     waiting: bool,
 }
 

@@ -1,4 +1,5 @@
-//! When a torrent stops on its own: once it has seeded enough, or once there is a reason to give up.
+//! Decides when a torrent stops on its own: once it is complete, has seeded enough, or must be
+//! given up.
 
 use std::time::Duration;
 
@@ -10,12 +11,12 @@ use crate::config::Goal;
 use crate::event::{GiveUp, ratio};
 use crate::limits::{BANNED_TIME, LAST_UPLOAD_TIME, UNREACHABLE_TIME};
 
-/// What ends a torrent.
+/// Why a torrent stops on its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Ending {
-    /// It is complete, or has seeded enough.
+    /// The torrent is complete, or has seeded enough.
     Done,
-    /// It is given up.
+    /// The torrent is given up.
     GiveUp(GiveUp),
 }
 
@@ -28,19 +29,19 @@ pub(super) struct GoalWatch {
     started_at: Duration,
     /// When the user was last notified of the completion.
     completed_at: Option<Duration>,
-    /// What ends the torrent if it lasts, and since when it holds.
+    /// The condition that ends the torrent if it lasts, and since when the condition has held.
     condition: Option<(Condition, Duration)>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Condition {
-    /// As much was uploaded as the goal says. The last of it may still be on its way.
+    /// The goal's ratio is reached. The last bytes may still be on their way to the peer.
     RatioReached,
     DeadEnd(DeadEnd),
 }
 
 impl Torrent {
-    /// Whether to notify the user of the completion now.
+    /// Returns whether to notify the user of the completion now. If so, notes the time.
     pub(crate) fn take_completion(&mut self, now: Duration) -> bool {
         let complete = self.transfer_mut().is_some_and(Transfer::take_completion);
         if let Some(watch) = self.watch.as_mut().filter(|_| complete) {
@@ -73,12 +74,11 @@ impl Torrent {
             Phase::Transfer(transfer) => transfer,
             Phase::Stopping(_) | Phase::Stopped(_) => return None,
         };
-        if self.add.seed_only && transfer.progress.pieces == 0 {
-            let nothing = (transfer.last_piece_at, Ending::GiveUp(GiveUp::NothingToSeed));
-            return watch.goal.give_up.then_some(nothing);
+        if self.add.seed_only && transfer.progress.pieces == 0 && watch.goal.give_up {
+            return Some((transfer.last_piece_at, Ending::GiveUp(GiveUp::NothingToSeed)));
         }
         let lasting = watch.condition.map(|(condition, since)| condition.ending(since));
-        // Of those due at once, the first says most.
+        // If several are due at the same time, the first is the most specific.
         let endings = match watch.completed_at {
             Some(at) => [lasting, watch.seeded_enough(at), None],
             None => [lasting, watch.stalled(transfer.last_piece_at), watch.timeout()],
@@ -92,7 +92,7 @@ impl GoalWatch {
         Self { goal, size, started_at: Duration::ZERO, completed_at: None, condition: None }
     }
 
-    /// The torrent is started, perhaps again.
+    /// Resets the watch, because the torrent starts or starts again.
     pub(super) fn start(&mut self, now: Duration) {
         (self.started_at, self.completed_at, self.condition) = (now, None, None);
     }
@@ -102,7 +102,10 @@ impl GoalWatch {
             let reached = self.goal.ratio.is_some_and(|limit| ratio(uploaded, self.size) >= limit);
             return reached.then_some(Condition::RatioReached);
         }
-        swarm.dead_end().filter(|_| self.goal.give_up).map(Condition::DeadEnd)
+        if !self.goal.give_up || swarm.is_complete() {
+            return None;
+        }
+        swarm.dead_end().map(Condition::DeadEnd)
     }
 
     fn seeded_enough(&self, completed_at: Duration) -> Option<(Duration, Ending)> {
@@ -123,7 +126,7 @@ impl GoalWatch {
 }
 
 impl Condition {
-    /// Returns what follows if it lasts, and when.
+    /// Returns how the torrent ends if the condition lasts, and when.
     fn ending(self, since: Duration) -> (Duration, Ending) {
         let (limit, ending) = match self {
             Self::RatioReached => (LAST_UPLOAD_TIME, Ending::Done),

@@ -166,8 +166,8 @@ impl Torrent {
     pub(crate) fn note_error(&mut self, error: TorrentError) {
         if let Phase::Stopping(stopping) = &mut self.phase {
             match stopping.reason {
-                StopReason::Failed(_) => {}
-                StopReason::Asked | StopReason::Done | StopReason::GaveUp { .. } => {
+                StopReason::Failed(_) | StopReason::GaveUp { .. } => {}
+                StopReason::Asked | StopReason::Done => {
                     stopping.reason = StopReason::Failed(error);
                 }
             }

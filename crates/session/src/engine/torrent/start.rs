@@ -46,7 +46,7 @@ impl Torrent {
             completion_due: swarm.is_complete(),
             swarm,
         };
-        let (have, wanted) = (have.count(), wanted.count());
+        let (have, wanted) = (transfer.progress.pieces, wanted.count());
         self.phase = Phase::Transfer(Box::new(transfer));
         let mut events = vec![EventKind::Started { have, wanted, naming }];
         events.extend(renamed_text(info, naming).map(EventKind::Warning));

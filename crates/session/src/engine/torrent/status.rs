@@ -68,7 +68,6 @@ impl Torrent {
             seconds_left: None,
             trackers: Vec::new(),
             next_announce: None,
-            since_last_piece: Duration::ZERO,
             events_dropped: 0,
             buffers_peak: 0,
         }
@@ -97,7 +96,6 @@ impl Transfer {
         status.peers_banned = swarm.peers_banned();
         status.seconds_left =
             (status.bytes_total - status.bytes_done).checked_div(swarm.down_rate());
-        status.since_last_piece = now.saturating_sub(self.last_piece_at);
         for tracker in swarm.trackers() {
             let asked = tracker.replied || tracker.error.is_some();
             let next = tracker.next_announce.saturating_sub(now).as_secs();
