@@ -16,9 +16,9 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
 
-use xtask::meter::Meter;
-use xtask::process::{Launch, wait_until};
-use xtask::workspace::{cargo, target};
+use tasks::meter::Meter;
+use tasks::process::{Launch, wait_until};
+use tasks::workspace::{cargo, target};
 
 /// Compiler flags that tell libFuzzer which code an input reached, as in cargo-fuzz.
 const INSTRUMENTED: &str = "-Cpasses=sancov-module \
@@ -214,7 +214,7 @@ fn finding(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use xtask::workspace::root;
+    use tasks::workspace::root;
 
     #[test]
     fn output_without_finding_is_parsed() {

@@ -13,8 +13,8 @@ use std::process::ExitCode;
 
 use anyhow::{Result, ensure};
 use clap::{Parser, Subcommand};
+use tasks::workspace;
 use testkit::fixtures;
-use xtask::workspace;
 
 #[derive(Parser)]
 #[command(name = "cargo xtask", about = "Development tasks of this workspace")]
@@ -65,7 +65,7 @@ struct Words {
 }
 
 fn main() -> ExitCode {
-    xtask::exit(run())
+    tasks::exit(run())
 }
 
 fn run() -> Result<()> {

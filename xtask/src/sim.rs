@@ -13,8 +13,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail, ensure};
 
-use xtask::process::{Launch, wait_until};
-use xtask::workspace::{self, target};
+use tasks::process::{Launch, wait_until};
+use tasks::workspace::{self, target};
 
 /// The least number of seeds that are played twice.
 const LEAST_TWICE: u64 = 20;

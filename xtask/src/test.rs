@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
 
+use tasks::report::Tally;
+use tasks::workspace::{self, cargo};
 use testkit::fixtures;
-use xtask::report::Tally;
-use xtask::workspace::{self, cargo};
 
 use crate::{sim, tidy};
 

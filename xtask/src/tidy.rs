@@ -13,7 +13,7 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result, bail, ensure};
 
-use xtask::workspace;
+use tasks::workspace;
 
 /// Checks everything, prints the problems, and fails if there are any.
 pub(crate) fn run() -> Result<()> {

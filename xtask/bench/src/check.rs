@@ -12,7 +12,7 @@ use super::{MIB, Setup, contestant, measure};
 use e2e::clients::{
     Aria2, Job, Libtorrent, Ours, Program as _, Rqbit, Transmission, namespace, version_in,
 };
-use xtask::process::{Launch, find_program, output_of};
+use tasks::process::{Launch, find_program, output_of};
 
 /// The piece length of the torrents, as a power of two.
 const PIECE_LENGTH_LOG: &str = "20";

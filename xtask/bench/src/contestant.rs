@@ -14,7 +14,7 @@ use e2e::clients::{
     Aria2, Job, Libtorrent, Ours, Program, Qbittorrent, Rqbit, Rtorrent, Transmission, Webtorrent,
     namespace,
 };
-use xtask::process::{Launch, wait_until};
+use tasks::process::{Launch, wait_until};
 
 /// How long a program may take to listen.
 const LISTEN_LIMIT: Duration = Duration::from_secs(20);

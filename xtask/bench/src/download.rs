@@ -19,8 +19,8 @@ use super::table::{Column, Row, Table};
 use super::trial_folder::TrialFolder;
 use super::{MIB, Options, Setup, measure};
 use e2e::clients::{Job, Libtorrent, PORT, namespace};
-use xtask::meter::Meter;
-use xtask::process::Launch;
+use tasks::meter::Meter;
+use tasks::process::Launch;
 
 const COLUMNS: &[Column] = &[
     measure::RATE,

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::KIB;
 use super::table::{Column, Row, Table};
-use xtask::workspace::cargo;
+use tasks::workspace::cargo;
 
 const PARSE: &[Column] = &[
     Column { name: "MB/s", decimals: 0 },

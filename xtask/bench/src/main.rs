@@ -31,7 +31,7 @@ use anyhow::{Result, anyhow, ensure};
 use clap::{Args, Parser, Subcommand};
 use e2e::bt_cli::BtCli;
 use e2e::clients::namespace;
-use xtask::workspace;
+use tasks::workspace;
 
 use table::Table;
 use trial_folder::TrialFolder;
@@ -162,7 +162,7 @@ impl Bench {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    xtask::exit(match arguments.child {
+    tasks::exit(match arguments.child {
         Some(Child::Child(child)) => child::run(&child),
         None => run(&arguments.bench),
     })

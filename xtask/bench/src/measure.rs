@@ -7,8 +7,8 @@ use anyhow::{Result, ensure};
 
 use super::table::{Column, Row};
 use super::{GIB, MB, MIB, Options};
-use xtask::meter::{Cost, Meter};
-use xtask::process::{Launch, wait_until};
+use tasks::meter::{Cost, Meter};
+use tasks::process::{Launch, wait_until};
 
 /// How long one measurement may take.
 pub(super) const TRIAL_LIMIT: Duration = Duration::from_secs(300);

@@ -13,8 +13,8 @@ use super::payload::{Payload, Shape};
 use super::table::{Column, Figure, Row, Table};
 use super::{GIB, MIB, Options, Setup, contestant, measure, serve};
 use e2e::clients::{Job, Libtorrent, Ours, Program as _, namespace};
-use xtask::meter::Meter;
-use xtask::process::{Launch, wait_until, wait_until_every};
+use tasks::meter::Meter;
+use tasks::process::{Launch, wait_until, wait_until_every};
 
 /// How long the first request may take.
 const START_LIMIT: Duration = Duration::from_secs(30);

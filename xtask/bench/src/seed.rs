@@ -14,8 +14,8 @@ use super::payload::Payload;
 use super::table::{Column, Row, Table};
 use super::{MIB, Setup, measure};
 use e2e::clients::{Job, Libtorrent, PORT, Program, namespace};
-use xtask::meter::{Cost, Meter};
-use xtask::process::Launch;
+use tasks::meter::{Cost, Meter};
+use tasks::process::Launch;
 
 /// How long a seeder may take to verify its data and announce.
 const START_LIMIT: Duration = Duration::from_secs(60);

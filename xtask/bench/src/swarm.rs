@@ -12,7 +12,7 @@ use super::payload::{Payload, Shape};
 use super::table::{Column, Row, Table};
 use super::{MIB, Options, Setup, measure, serve};
 use e2e::clients::{Job, namespace};
-use xtask::process::Launch;
+use tasks::process::Launch;
 
 /// The measured programs by default: the others take minutes.
 const CONTESTANTS: [&str; 5] = ["bt-cli", "libtorrent", "libtorrent-debian", "rqbit", "aria2"];

@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 
-use xtask::process::{Launch, bounded};
+use tasks::process::{Launch, bounded};
 
 /// How long a command that should end on its own may take.
 pub const COMMAND_LIMIT: Duration = Duration::from_secs(60);

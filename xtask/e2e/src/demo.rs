@@ -15,8 +15,8 @@ use tempfile::TempDir;
 use testkit::{HttpTracker, Payload, Tracker, UdpTracker};
 
 use crate::bt_cli::BtCli;
-use xtask::process::{Launch, is_ignored, wait_until};
-use xtask::workspace;
+use tasks::process::{Launch, is_ignored, wait_until};
+use tasks::workspace;
 
 /// How long the seeder may take to check its data and announce.
 const SEED_LIMIT: Duration = Duration::from_secs(60);

@@ -44,7 +44,7 @@ enum Task {
 }
 
 fn main() -> ExitCode {
-    xtask::exit(run())
+    tasks::exit(run())
 }
 
 fn run() -> Result<()> {

@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result, ensure};
 
 use super::Fuzzer;
-use xtask::process::Launch;
-use xtask::workspace::root;
+use tasks::process::Launch;
+use tasks::workspace::root;
 
 /// The most bytes of unnamed inputs that one corpus keeps. For 20 targets that is a megabyte.
 const MAX_CORPUS: usize = 50 * 1000;

@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result};
 use serde_json::{Map, Value, json};
 
 use super::Report;
-use xtask::workspace::{commit, root};
+use tasks::workspace::{commit, root};
 
 /// Adds a report on `target`. Several processes may do so at once.
 pub(super) fn add(target: &str, report: &Report) -> Result<()> {

@@ -11,9 +11,9 @@ use anyhow::{Context as _, Result, ensure};
 
 use super::table::MUTANTS;
 use super::{broken, limit};
-use xtask::process::Launch;
-use xtask::report::Report;
-use xtask::workspace::{cargo, root, target};
+use tasks::process::Launch;
+use tasks::report::Report;
+use tasks::workspace::{cargo, root, target};
 
 /// How much of a broken rule is printed, in characters.
 const MAX_RULE: usize = 80;

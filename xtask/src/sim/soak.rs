@@ -7,7 +7,7 @@ use std::process::Command;
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
 
-use xtask::workspace;
+use tasks::workspace;
 
 /// What the simulator is built from.
 const SOURCES: [&str; 3] = ["crates", "Cargo.toml", "Cargo.lock"];

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use xtask::workspace;
+use tasks::workspace;
 
 /// The longest `lib.rs`, which is a table of contents.
 const MAX_LIB_LINES: usize = 150;

@@ -16,8 +16,8 @@ const PROGRAMS: &[&str] = &[
     "xtask/bench/parsers/src/lib.rs",
     "xtask/bench/src/main.rs",
     "xtask/e2e/src/lib.rs",
-    "xtask/src/lib.rs",
     "xtask/src/main.rs",
+    "xtask/tasks/src/lib.rs",
 ];
 
 /// The start of the names of clippy's lints for what clippy.toml lists.

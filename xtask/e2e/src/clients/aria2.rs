@@ -5,7 +5,7 @@ use std::process::Command;
 use anyhow::Result;
 
 use super::{Job, PORT, Program, version_in};
-use xtask::process::{Launch, output_of};
+use tasks::process::{Launch, output_of};
 
 /// aria2, started with `aria2c`.
 pub struct Aria2;

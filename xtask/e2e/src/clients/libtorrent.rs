@@ -10,7 +10,7 @@ use anyhow::{Context as _, Result};
 use serde_json::Value;
 
 use super::{Job, Program, start_until_added};
-use xtask::process::{Launch, output_of};
+use tasks::process::{Launch, output_of};
 
 const SCRIPT: &str = include_str!("libtorrent.py");
 

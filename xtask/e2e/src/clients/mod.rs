@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 
-use xtask::process::{Launch, wait_until_every};
+use tasks::process::{Launch, wait_until_every};
 
 pub use aria2::Aria2;
 pub use libtorrent::Libtorrent;

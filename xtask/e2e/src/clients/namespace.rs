@@ -9,8 +9,8 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result, ensure};
 
-use xtask::process::find_program;
-use xtask::report::Tally;
+use tasks::process::find_program;
+use tasks::report::Tally;
 
 /// The environment variable of processes inside: the flags of `unshare`.
 const INSIDE: &str = "XTASK_INSIDE_NAMESPACE";
@@ -102,7 +102,7 @@ pub fn command_inside(
 ) -> Command {
     let mut command = Command::new("unshare");
     command.arg(flags).arg(program).args(arguments);
-    command.env(INSIDE, flags).env(xtask::workspace::BT_CLI, bt_cli);
+    command.env(INSIDE, flags).env(tasks::workspace::BT_CLI, bt_cli);
     command
 }
 

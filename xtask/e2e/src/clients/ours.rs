@@ -7,8 +7,8 @@ use anyhow::{Result, ensure};
 
 use super::{Job, PORT, Program, version_in};
 use crate::bt_cli::{BtCli, COMMAND_LIMIT, json_lines};
-use xtask::process::{Launch, output_of};
-use xtask::workspace;
+use tasks::process::{Launch, output_of};
+use tasks::workspace;
 
 /// bt-cli.
 pub struct Ours {

@@ -10,7 +10,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail, ensure};
 
 use super::{Job, PORT, Program, version_in};
-use xtask::process::{Launch, output_of, wait_until};
+use tasks::process::{Launch, output_of, wait_until};
 
 /// The port of its web interface.
 const WEB_PORT: u16 = 18080;

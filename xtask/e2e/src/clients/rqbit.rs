@@ -5,7 +5,7 @@ use std::process::Command;
 use anyhow::Result;
 
 use super::{Job, PORT, Program, version_in};
-use xtask::process::{Launch, find_program, output_of};
+use tasks::process::{Launch, find_program, output_of};
 
 /// rqbit.
 pub struct Rqbit;

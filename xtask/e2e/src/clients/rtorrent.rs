@@ -6,7 +6,7 @@ use std::process::Command;
 use anyhow::Result;
 
 use super::{Job, PORT, Program, version_in};
-use xtask::process::{Launch, output_of};
+use tasks::process::{Launch, output_of};
 
 /// rTorrent, in a pseudo terminal.
 pub struct Rtorrent;

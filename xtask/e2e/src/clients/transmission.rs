@@ -9,7 +9,7 @@ use anyhow::Result;
 use serde_json::json;
 
 use super::{Job, PORT, Program, version_in};
-use xtask::process::{Launch, output_of};
+use tasks::process::{Launch, output_of};
 
 /// transmission-daemon.
 pub struct Transmission;

@@ -7,7 +7,7 @@ use std::process::Command;
 use anyhow::{Context as _, Result, bail};
 
 use super::{Job, PORT, Program, start_until_added};
-use xtask::process::{Launch, output_of};
+use tasks::process::{Launch, output_of};
 
 const SCRIPT: &str = include_str!("webtorrent.mjs");
 

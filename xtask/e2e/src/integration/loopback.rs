@@ -10,8 +10,8 @@ use anyhow::Result;
 
 use super::is_wanted;
 use super::scene::{self, Scene};
-use xtask::report::{self, Report, Tally};
-use xtask::workspace;
+use tasks::report::{self, Report, Tally};
+use tasks::workspace;
 
 /// A case by name. It gets a scene of its own.
 type Case = (&'static str, fn(&Scene) -> Result<()>);

@@ -9,7 +9,7 @@ mod scene;
 use anyhow::{Result, ensure};
 
 use crate::clients::namespace;
-use xtask::report::Tally;
+use tasks::report::Tally;
 
 /// A suite by name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]

@@ -14,7 +14,7 @@ use testkit::{HttpTracker, Payload, PayloadBuilder, SeenAnnounce};
 
 use crate::bt_cli::{BtCli, COMMAND_LIMIT, Finished, finish};
 use crate::clients::namespace;
-use xtask::process::Launch;
+use tasks::process::Launch;
 
 /// How long anything that should happen may take.
 pub(super) const LIMIT: Duration = Duration::from_secs(30);

@@ -24,10 +24,10 @@ use testkit::{HttpTracker, Payload, Tracker, UdpTracker};
 
 use crate::bt_cli::BtCli;
 use crate::rng::{Rng, fresh_seed};
+use tasks::process::wait_until;
+use tasks::workspace;
 use visitors::Visitors;
 use watched::Watched;
-use xtask::process::wait_until;
-use xtask::workspace;
 
 /// How long anything that should happen soon may take.
 const LIMIT: Duration = Duration::from_secs(60);

@@ -14,7 +14,7 @@ use testkit::{Behaviour, Payload, Script, ScriptedPeer};
 use super::{LIMIT, on_loopback};
 use crate::bt_cli::BtCli;
 use crate::rng::Rng;
-use xtask::process::Launch;
+use tasks::process::Launch;
 
 /// How many processes and scripted peers there are at a time.
 const PROCESSES: usize = 4;

@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result, ensure};
 use rustix::process::Signal;
 
 use super::{LIMIT, is_event};
-use xtask::process::Launch;
+use tasks::process::Launch;
 
 /// What a process holds: the name, the unit, and by how much the maximum of the last quarter of the
 /// time may exceed that of the second one. The first quarter is for warming up.

@@ -14,7 +14,7 @@ use super::pieces::{compare, pieces_of};
 use super::trial::{End, Trial, unprivileged};
 use crate::bt_cli::{COMMAND_LIMIT, finish};
 use crate::integration::scene::{LIMIT, Scene, file, interrupt};
-use xtask::process::{find_program, within};
+use tasks::process::{find_program, within};
 
 pub(super) const CASES: &[Case] = &[
     ("a file removed during a download", removed_during),

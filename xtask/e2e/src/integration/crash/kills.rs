@@ -18,8 +18,8 @@ use super::pieces::{check_not_requested, compare, pieces_of, reported_pieces, wa
 use crate::bt_cli::{COMMAND_LIMIT, finish};
 use crate::integration::scene::{LIMIT, Scene, file};
 use crate::rng::Rng;
-use xtask::process::{Launch, wait_until_every};
-use xtask::report::Case;
+use tasks::process::{Launch, wait_until_every};
+use tasks::report::Case;
 
 const USER: &str = "leecher";
 /// How many bytes too long a file is.

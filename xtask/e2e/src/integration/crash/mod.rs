@@ -23,8 +23,8 @@ use super::scene::Scene;
 use super::{Options, is_wanted};
 use crate::clients::namespace;
 use crate::rng::fresh_seed;
-use xtask::report::{self, Report, Tally};
-use xtask::workspace;
+use tasks::report::{self, Report, Tally};
+use tasks::workspace;
 
 /// How often bt-cli is killed by default.
 const KILLS: u32 = 500;

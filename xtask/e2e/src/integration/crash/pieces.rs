@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result, ensure};
 use testkit::{Payload, ScriptedPeer};
 
 use crate::bt_cli::json_lines;
-use xtask::process::Launch;
+use tasks::process::Launch;
 
 /// How long the last bytes of a killed process may take to arrive.
 const REST: Duration = Duration::from_secs(5);

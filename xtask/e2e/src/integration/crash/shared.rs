@@ -19,8 +19,8 @@ use super::pieces::reported_pieces;
 use crate::bt_cli::{COMMAND_LIMIT, Finished, finish};
 use crate::integration::scene::{LIMIT, Scene};
 use crate::rng::Rng;
-use xtask::process::{Launch, wait_until};
-use xtask::report::Case;
+use tasks::process::{Launch, wait_until};
+use tasks::report::Case;
 
 /// The name that both torrents give their file.
 const NAME: &str = "shared.bin";

@@ -13,7 +13,7 @@ use testkit::{Payload, PayloadBuilder, Script, ScriptedPeer};
 use super::pieces::{check_not_requested, reported_pieces, requested, wait_until_read};
 use crate::bt_cli::{COMMAND_LIMIT, finish};
 use crate::integration::scene::{LIMIT, Scene, interrupt};
-use xtask::process::{Launch, wait_until, within};
+use tasks::process::{Launch, wait_until, within};
 
 /// How many pieces are verified before anything happens.
 const PIECES: usize = 20;

@@ -15,9 +15,9 @@ use super::is_wanted;
 use super::scene::{self, Scene, file, text};
 use crate::bt_cli::Finished;
 use crate::clients::namespace;
-use xtask::process::find_program;
-use xtask::report::{self, Report, Tally};
-use xtask::workspace;
+use tasks::process::find_program;
+use tasks::report::{self, Report, Tally};
+use tasks::workspace;
 
 /// Does what a case is about, in a scene of its own.
 type Work = Box<dyn FnOnce(&Scene) -> Result<()> + Send>;

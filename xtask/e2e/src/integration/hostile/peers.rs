@@ -22,8 +22,8 @@ use testkit::{HttpTracker, Payload, Script, ScriptedPeer};
 use crate::bt_cli::json_lines;
 use crate::integration::is_wanted;
 use crate::integration::scene::{LIMIT, Scene, file, free_address};
-use xtask::process::{Launch, wait_until};
-use xtask::report::{Case, Report};
+use tasks::process::{Launch, wait_until};
+use tasks::report::{Case, Report};
 
 /// How many cases run at a time: most of them wait for a timeout.
 const AT_ONCE: usize = 8;

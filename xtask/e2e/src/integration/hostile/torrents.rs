@@ -14,9 +14,9 @@ use testkit::{Geometry, InfoHashV1, Script};
 use crate::bt_cli::{BtCli, Finished, finish};
 use crate::clients::{Libtorrent, Program as _};
 use crate::integration::is_wanted;
+use tasks::report::Report;
 use testkit::fixtures::files_below;
 use testkit::fixtures::hostile::{Case, Large, Verdict, cases, data, large};
-use xtask::report::Report;
 
 /// The area of these rows in the report.
 const AREA: &str = "torrents";

@@ -12,7 +12,7 @@ use testkit::{Answer, HttpTracker, Payload, Script, UdpTracker, WebServer};
 use super::{Case, case};
 use crate::bt_cli::COMMAND_LIMIT;
 use crate::integration::scene::{Scene, file, text, write};
-use xtask::process::find_program;
+use tasks::process::find_program;
 
 pub(super) fn cases() -> Vec<Case> {
     vec![

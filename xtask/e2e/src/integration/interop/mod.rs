@@ -21,9 +21,9 @@ use crate::clients::{
 };
 use crate::rng::fresh_seed;
 use opentracker::Opentracker;
+use tasks::report::{Report, Tally};
+use tasks::workspace;
 use transfer::Dialler;
-use xtask::report::{Report, Tally};
-use xtask::workspace;
 
 /// The environment variable with the programs that must be installed, separated by commas.
 const REQUIRED: &str = "REQUIRE_PEERS";

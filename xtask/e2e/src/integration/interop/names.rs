@@ -14,9 +14,9 @@ use super::odd_names::{Drawn, contents, draw};
 use crate::bt_cli::BtCli;
 use crate::clients::{Libtorrent, PORT, Program as _, namespace};
 use crate::rng::Rng;
-use xtask::process::Launch;
-use xtask::report::Report;
-use xtask::workspace;
+use tasks::process::Launch;
+use tasks::report::Report;
+use tasks::workspace;
 
 /// How many folders there are by default.
 const FOLDERS: u32 = 500;

@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::{Result, bail};
 
 use crate::clients::namespace;
-use xtask::process::{Launch, find_program, wait_until};
+use tasks::process::{Launch, find_program, wait_until};
 
 /// The port that it listens on, over HTTP and UDP.
 const PORT: u16 = 16969;
@@ -32,7 +32,7 @@ impl Opentracker {
     /// Returns the version of the package, because the program prints none.
     pub(super) fn version() -> String {
         let ask = ["-W", "-f=${Version}", "opentracker"];
-        xtask::process::output_of("dpkg-query", ask).unwrap_or_else(|| "?".to_owned())
+        tasks::process::output_of("dpkg-query", ask).unwrap_or_else(|| "?".to_owned())
     }
 
     /// Starts it at `ip` for the torrents with these info-hashes in hex.

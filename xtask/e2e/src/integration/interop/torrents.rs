@@ -10,9 +10,9 @@ use testkit::Payload;
 
 use crate::bt_cli::BtCli;
 use crate::clients::{Libtorrent, Program as _, version_in};
-use xtask::process::{find_program, output_of};
-use xtask::report::Report;
-use xtask::workspace;
+use tasks::process::{find_program, output_of};
+use tasks::report::Report;
+use tasks::workspace;
 
 const TRACKER: &str = "http://10.77.0.1:6969/announce";
 

@@ -12,7 +12,7 @@ use testkit::{HttpTracker, Payload, PayloadBuilder, SeenAnnounce, Tracker};
 use super::opentracker::Opentracker;
 use crate::bt_cli::json_lines;
 use crate::clients::{Job, PORT, Program, namespace};
-use xtask::process::{Launch, wait_until};
+use tasks::process::{Launch, wait_until};
 
 /// How long a program may take to check its data and announce.
 const START_LIMIT: Duration = Duration::from_secs(30);

@@ -8,7 +8,7 @@ use testkit::{Behaviour, Script};
 use super::Case;
 use crate::bt_cli::{COMMAND_LIMIT, finish};
 use crate::integration::scene::{Scene, file, text, write};
-use xtask::workspace;
+use tasks::workspace;
 
 pub(super) const CASES: &[Case] = &[
     ("good torrents", good_torrents),

@@ -10,7 +10,7 @@ use testkit::{AnnounceEvent, Answer, HttpTracker, Payload, Script, SeenAnnounce}
 use super::Case;
 use crate::bt_cli::{COMMAND_LIMIT, finish, json_lines};
 use crate::integration::scene::{LIMIT, Scene, count, file, interrupt, write};
-use xtask::process::{Launch, wait_until};
+use tasks::process::{Launch, wait_until};
 
 pub(super) const CASES: &[Case] = &[
     ("after kill -9", after_kill),

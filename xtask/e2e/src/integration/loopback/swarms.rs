@@ -9,7 +9,7 @@ use testkit::{AnnounceEvent, HttpTracker, Payload, Script, ScriptedPeer, SeenAnn
 use super::Case;
 use crate::bt_cli::{COMMAND_LIMIT, finish};
 use crate::integration::scene::{LIMIT, Scene, count, file, free_address, interrupt, tree};
-use xtask::process::wait_until;
+use tasks::process::wait_until;
 
 pub(super) const CASES: &[Case] = &[
     ("one to one", one_to_one),

@@ -10,7 +10,7 @@ use testkit::{Payload, Script};
 use super::{blocks, framing, handshakes, lines_of, pieces, requests, state_of};
 use crate::bt_cli::COMMAND_LIMIT;
 use crate::integration::scene::{LIMIT, Scene, count, free_address};
-use xtask::process::{Launch, peak_of, wait_until};
+use tasks::process::{Launch, peak_of, wait_until};
 
 /// The number of hostile peers.
 const HOSTILE: usize = 500;

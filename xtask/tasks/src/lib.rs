@@ -2,7 +2,7 @@
 //! they cost, reports of test cases, and paths of the workspace.
 //!
 //! ```
-//! use xtask::report::{Report, Tally};
+//! use tasks::report::{Report, Tally};
 //!
 //! let mut report = Report::new(&["case"]);
 //! report.run(&["numbers add up"], || {

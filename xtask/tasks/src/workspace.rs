@@ -11,7 +11,8 @@ pub const BT_CLI: &str = "BT_CLI";
 
 /// Returns the folder with the workspace's Cargo.toml.
 pub fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("xtask is in the root folder")
+    let xtask = Path::new(env!("CARGO_MANIFEST_DIR")).parent();
+    xtask.and_then(Path::parent).expect("xtask is in the root folder")
 }
 
 /// Returns the cargo that runs us, with the workspace's folder as working directory.
