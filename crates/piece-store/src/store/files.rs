@@ -256,7 +256,8 @@ impl<D: Disk> Store<D> {
         match self.claim_on(slot, stat.id)? {
             Some(Claim::Entry) => self.give_number(entry),
             Some(claim) => Err(claim.refusal(path)),
-            None if self.is_locked(slot) => {
+            // Another download locks a file just after it has created it, while it is empty.
+            None if stat.length == 0 || self.is_locked(slot) => {
                 let by = "another download".to_owned();
                 Err(StoreError::Claimed { path, by, in_use: true })
             }
