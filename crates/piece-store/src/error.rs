@@ -188,7 +188,30 @@ impl StoreError {
     /// Whether the message ends with the advice to choose another folder, so that a program can
     /// name its flag for that.
     pub fn advises_other_folder(&self) -> bool {
-        self.to_string().ends_with("choose another folder")
+        use io::ErrorKind as Kind;
+        match self {
+            Self::Disk { kind, .. } => matches!(
+                kind,
+                Kind::PermissionDenied
+                    | Kind::ReadOnlyFilesystem
+                    | Kind::NotADirectory
+                    | Kind::IsADirectory
+                    | Kind::AlreadyExists
+                    | Kind::Unsupported
+            ),
+            Self::InUse { .. } | Self::Claimed { in_use: true, .. } => true,
+            Self::Claimed { in_use: false, .. }
+            | Self::UnrelatedFile { .. }
+            | Self::Linked { .. }
+            | Self::NotOpen
+            | Self::NotChecked
+            | Self::SeedOnly
+            | Self::Missing { .. }
+            | Self::AlreadyComplete { .. }
+            | Self::Spans { .. }
+            | Self::Padding { .. }
+            | Self::SyncFailed { .. } => false,
+        }
     }
 }
 
