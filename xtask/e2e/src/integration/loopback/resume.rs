@@ -40,6 +40,7 @@ fn after_interrupt(scene: &Scene) -> Result<()> {
     let tracker = HttpTracker::start();
     let payload = scene.payload(file(BLOCKS).tracker(tracker.url()))?;
     let mut launch = start_and_wait(scene, &payload)?;
+    wait_for_announce(&launch)?;
     let finished = interrupt(&mut launch)?;
     let verified = count(&finished.lines, "piece");
     let stopped = tracker.announces().last().map(|announce| announce.event);
@@ -61,6 +62,7 @@ fn second_interrupt(scene: &Scene) -> Result<()> {
     let tracker = HttpTracker::start();
     let payload = scene.payload(file(BLOCKS).tracker(tracker.url()))?;
     let mut launch = start_and_wait(scene, &payload)?;
+    wait_for_announce(&launch)?;
     tracker.answer(Answer::Silence);
     launch.signal(Signal::INT)?;
     let leaves = |seen: &[SeenAnnounce]| {
@@ -133,6 +135,13 @@ fn start_and_wait(scene: &Scene, payload: &Payload) -> Result<Launch> {
     let reached = wait_until(LIMIT, || reported_pieces(&launch) >= PIECES);
     ensure!(reached, "{} pieces are verified\n{}", reported_pieces(&launch), launch.output_tail());
     Ok(launch)
+}
+
+/// Waits until the tracker's reply is reported: `stopped` is announced only after `started`.
+fn wait_for_announce(launch: &Launch) -> Result<()> {
+    let reported = || count(&json_lines(&launch.stdout()).collect::<Vec<_>>(), "tracker") > 0;
+    ensure!(wait_until(LIMIT, reported), "no announce ended\n{}", launch.output_tail());
+    Ok(())
 }
 
 /// Returns how many pieces it reported as verified.
