@@ -50,7 +50,7 @@ impl Contacts {
             return 0;
         }
         let listed = addresses.iter().take(MAX_LIST);
-        listed.filter(|address| self.learn(now, **address, rng)).count()
+        listed.filter(|address| self.learn(now, **address, source, rng)).count()
     }
 
     /// A tracker answered or did not. `need` is what the swarm lacks while only connected peers count.
@@ -66,7 +66,7 @@ impl Contacts {
             Err(failure) => self.trackers.failed(now, tracker, failure),
             Ok(reply) => {
                 for address in reply.peers.iter().filter_map(TrackerPeer::address).take(MAX_LIST) {
-                    self.learn(now, address, rng);
+                    self.learn(now, address, Source::Tracker, rng);
                 }
                 let can_try = self.addresses.connecting() > 0 || self.addresses.has_ready(now);
                 let need = if can_try { need.min(Need::Pieces) } else { need };
@@ -87,6 +87,8 @@ impl Contacts {
             Ok(()) => self.addresses.connected(address),
             Err(Refusal::Myself) => self.addresses.never(address),
             Err(Refusal::Duplicate) => self.addresses.ended(now, address, Ending::Pointless, rng),
+            // Not in the table.
+            Err(Refusal::Private) => {}
             Err(Refusal::Banned | Refusal::TooMany { .. } | Refusal::Stopped) => {
                 self.addresses.ended(now, address, Ending::Useful, rng);
             }
@@ -136,7 +138,7 @@ impl Contacts {
         if self.private {
             return false;
         }
-        let new = self.learn(now, address, rng);
+        let new = self.learn(now, address, Source::Incoming, rng);
         let taken = self.addresses.is_connecting(address) || self.addresses.is_connected(address);
         let is_theirs = new || !taken;
         if is_theirs {
@@ -145,11 +147,27 @@ impl Contacts {
         is_theirs
     }
 
+    /// Forgets every address that no tracker gave, and learns only those from now on.
+    pub(crate) fn set_private(&mut self) {
+        self.private = true;
+        self.addresses.forget(|_, source| source != Source::Tracker);
+    }
+
+    /// Whether only addresses that a tracker gave are used.
+    pub(crate) fn is_private(&self) -> bool {
+        self.private
+    }
+
+    /// Whether a peer may be at `address`.
+    pub(crate) fn knows(&self, address: SocketAddr) -> bool {
+        self.addresses.source_of(address).is_some()
+    }
+
     /// Refuses the peer from now on.
     pub(crate) fn ban(&mut self, address: SocketAddr, id: PeerId) {
         let bans = self.bans.get_or_insert_default();
         bans.add(address, id);
-        self.addresses.forget(|address| bans.cover(address, None));
+        self.addresses.forget(|address, _| bans.cover(address, None));
     }
 
     /// Whether connections from or to `address` are refused, or to a peer of this id.
@@ -171,8 +189,14 @@ impl Contacts {
         unreachable.then_some(DeadEnd::Unreachable)
     }
 
-    fn learn(&mut self, now: Duration, address: SocketAddr, rng: &mut impl Rng) -> bool {
-        !self.is_banned(address, None) && self.addresses.learn(now, address, rng)
+    fn learn(
+        &mut self,
+        now: Duration,
+        address: SocketAddr,
+        source: Source,
+        rng: &mut impl Rng,
+    ) -> bool {
+        !self.is_banned(address, None) && self.addresses.learn(now, address, source, rng)
     }
 
     fn note_ending(
@@ -194,7 +218,7 @@ impl Contacts {
 fn ending(now: Duration, peer: &Peer, reason: DisconnectReason) -> Ending {
     match reason {
         DisconnectReason::NothingToExchange => Ending::NothingWanted,
-        DisconnectReason::Duplicate => Ending::Pointless,
+        DisconnectReason::Duplicate | DisconnectReason::Private => Ending::Pointless,
         DisconnectReason::Stopped | DisconnectReason::Limit => Ending::Useful,
         DisconnectReason::Closed | DisconnectReason::Failed | DisconnectReason::Idle => {
             if peer.was_useful(now) { Ending::Useful } else { Ending::Failure }

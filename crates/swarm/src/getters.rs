@@ -1,11 +1,13 @@
 //! What there is to know of a swarm. Nothing here changes anything.
 
+use std::net::SocketAddr;
+
 use bt_types::PieceIndex;
 
 use crate::spans::SpanBudget;
 use crate::swarm::Swarm;
 use crate::transfer::{Active, Pieces};
-use crate::vocabulary::{DeadEnd, PeerKey, PeerView, TrackerView};
+use crate::vocabulary::{DeadEnd, PeerKey, PeerView, Source, TrackerView};
 
 impl Swarm {
     /// Returns the pieces that we have and those that we want; `None` before
@@ -62,6 +64,11 @@ impl Swarm {
         self.contacts.banned()
     }
 
+    /// Returns where a known address came from.
+    pub fn source_of(&self, address: SocketAddr) -> Option<Source> {
+        self.contacts.addresses.source_of(address)
+    }
+
     /// Returns why no peer can be expected; `None` while one is connected, waits for its first
     /// attempt, or may come from a tracker.
     pub fn dead_end(&self) -> Option<DeadEnd> {
@@ -105,7 +112,7 @@ impl Swarm {
         self.transfer.as_ref()?.active.as_deref()
     }
 
-    fn piece_count(&self) -> u32 {
+    pub(crate) fn piece_count(&self) -> u32 {
         self.pieces().map_or(0, |pieces| pieces.geometry().piece_count())
     }
 }

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use bt_types::{BlockRequest, PieceIndex};
 
-use crate::peer::{Has, PeerTransfer};
+use crate::peer::{EarlyMessages, EarlyPieces, Has, MAX_EARLY_BYTES, PeerTransfer};
 use crate::swarm::Swarm;
-use crate::vocabulary::{BlockFate, PeerKey};
+use crate::vocabulary::{BlockFate, DisconnectReason, PeerKey};
 
 impl Swarm {
     /// The peer said on which port it listens (`p` of BEP 10), so it can be found again. Ignored in
@@ -33,6 +33,9 @@ impl Swarm {
         bytes: &[u8],
         last: bool,
     ) {
+        if self.transfer.is_none() {
+            return self.keep_early(now, key, |early| early.handle_bitfield(offset, bytes));
+        }
         let result = self.with_active(now, |active, cx| {
             active.downloads.handle_bitfield(cx, key, offset, bytes, last)
         });
@@ -53,24 +56,62 @@ impl Swarm {
     }
 
     fn set_has(&mut self, now: Duration, key: PeerKey, has: Has) {
+        if self.transfer.is_none() {
+            let pieces = match has {
+                Has::All => EarlyPieces::All,
+                Has::Nothing | Has::Some(_) => EarlyPieces::Nothing,
+            };
+            return self.keep_early(now, key, |early| {
+                early.pieces = pieces;
+                true
+            });
+        }
         self.with_active(now, |active, cx| active.downloads.set_has(cx, key, has));
         self.disconnect_if_useless(key);
     }
 
     /// The peer has a new piece.
     pub fn handle_have(&mut self, now: Duration, key: PeerKey, piece: PieceIndex) {
+        if self.transfer.is_none() {
+            return self.keep_early(now, key, |early| early.handle_have(piece.get()));
+        }
         self.with_active(now, |active, cx| active.downloads.handle_have(cx, key, piece));
         self.disconnect_if_useless(key);
+    }
+
+    /// The peer has a new piece, whose index nobody could check because the geometry was unknown.
+    pub fn handle_unchecked_have(&mut self, now: Duration, key: PeerKey, index: u32) {
+        match self.checked(index) {
+            Some(Some(piece)) => self.handle_have(now, key, piece),
+            Some(None) => self.disconnect(key, DisconnectReason::BadBitfield),
+            None => self.keep_early(now, key, |early| early.handle_have(index)),
+        }
+    }
+
+    /// The same of a piece that the peer serves even while it chokes us (BEP 6).
+    pub fn handle_unchecked_allowed_fast(&mut self, now: Duration, key: PeerKey, index: u32) {
+        match self.checked(index) {
+            Some(Some(piece)) => self.handle_allowed_fast(now, key, piece),
+            Some(None) => {}
+            None => self.update_early(now, key, |early| early.handle_allowed_fast(index)),
+        }
+    }
+
+    /// Returns the piece of this index, if there is one. `None` before the transfer.
+    fn checked(&self, index: u32) -> Option<Option<PieceIndex>> {
+        Some(self.pieces()?.geometry().piece(index))
     }
 
     /// The peer answers no requests from now on. Without the Fast extension, those outstanding
     /// are void (BEP 3); with it, each is answered or rejected (BEP 6).
     pub fn handle_choke(&mut self, now: Duration, key: PeerKey) {
+        self.update_early(now, key, |early| early.unchoked = false);
         self.with_active(now, |active, cx| active.downloads.handle_choke(cx, key));
     }
 
     /// The peer answers requests from now on.
     pub fn handle_unchoke(&mut self, now: Duration, key: PeerKey) {
+        self.update_early(now, key, |early| early.unchoked = true);
         self.with_active(now, |active, cx| active.downloads.handle_unchoke(cx, key));
     }
 
@@ -85,6 +126,7 @@ impl Swarm {
     }
 
     fn set_peer_interested(&mut self, now: Duration, key: PeerKey, interested: bool) {
+        self.update_early(now, key, |early| early.interested = interested);
         self.with_active(now, |active, cx| active.uploads.handle_interest(cx, key, interested));
     }
 
@@ -95,6 +137,7 @@ impl Swarm {
 
     /// The peer answers requests for this piece even while it chokes us (BEP 6).
     pub fn handle_allowed_fast(&mut self, now: Duration, key: PeerKey, piece: PieceIndex) {
+        self.update_early(now, key, |early| early.handle_allowed_fast(piece.get()));
         self.update_peer(now, key, |peer| PeerTransfer::hint(&mut peer.allowed_fast, piece));
     }
 
@@ -108,11 +151,71 @@ impl Swarm {
 
     /// The peer keeps this many requests at most (`reqq` of BEP 10).
     pub fn handle_reqq(&mut self, now: Duration, key: PeerKey, limit: u32) {
+        self.update_early(now, key, |early| early.request_limit = Some(limit));
         self.update_peer(now, key, |peer| peer.window.set_limit(limit));
     }
 
     fn update_peer(&mut self, now: Duration, key: PeerKey, change: impl FnOnce(&mut PeerTransfer)) {
         self.with_active(now, |active, cx| active.downloads.update_peer(cx, key, change));
+    }
+
+    /// Before the transfer, notes what the peer said.
+    fn update_early(&mut self, now: Duration, key: PeerKey, note: impl FnOnce(&mut EarlyMessages)) {
+        self.now = now;
+        if self.transfer.is_none()
+            && let Some(peer) = self.peers.get_mut(key)
+        {
+            note(peer.early.get_or_insert_default());
+        }
+    }
+
+    /// Before the transfer, notes which pieces the peer has. Disconnects it if `note` returns that
+    /// this is impossible, and the peer that takes most memory if all together take too much.
+    fn keep_early(
+        &mut self,
+        now: Duration,
+        key: PeerKey,
+        note: impl FnOnce(&mut EarlyMessages) -> bool,
+    ) {
+        let mut is_possible = true;
+        self.update_early(now, key, |early| is_possible = note(early));
+        if !is_possible {
+            return self.disconnect(key, DisconnectReason::BadBitfield);
+        }
+        if self.peers.early_bytes() > MAX_EARLY_BYTES {
+            let most = self.peers.iter().max_by_key(|(_, peer)| peer.early_bytes());
+            if let Some(key) = most.map(|(key, _)| key) {
+                self.disconnect(key, DisconnectReason::Limit);
+            }
+        }
+    }
+
+    /// Applies what a peer said before the transfer.
+    pub(crate) fn apply_early(&mut self, now: Duration, key: PeerKey) {
+        let Some(early) = self.peers.get_mut(key).and_then(|peer| peer.early.take()) else {
+            return;
+        };
+        let EarlyMessages { pieces, unchoked, interested, allowed_fast, request_limit } = *early;
+        if let Some(limit) = request_limit {
+            self.handle_reqq(now, key, limit);
+        }
+        match pieces {
+            EarlyPieces::Nothing => {}
+            EarlyPieces::All => self.handle_have_all(now, key),
+            EarlyPieces::Some(bits) => match bits.finish(self.piece_count()) {
+                Ok(bits) => self.set_has(now, key, Has::from_bits(bits)),
+                Err(reason) => self.disconnect(key, reason),
+            },
+        }
+        for index in allowed_fast {
+            self.handle_unchecked_allowed_fast(now, key, index);
+        }
+        if interested {
+            self.handle_interested(now, key);
+        }
+        if unchoked {
+            self.handle_unchoke(now, key);
+        }
     }
 
     /// A part of a block arrived that starts `offset` bytes into the block. Returns what to do

@@ -1,5 +1,6 @@
 //! The connected peers, and what is known of each.
 
+mod early;
 mod has;
 mod transfer;
 mod window;
@@ -12,6 +13,7 @@ use bt_types::PeerId;
 
 use crate::vocabulary::{ConnectedPeer, PeerKey, PeerView, Refusal};
 
+pub(crate) use early::{EarlyMessages, EarlyPieces, MAX_EARLY_BYTES};
 pub(crate) use has::Has;
 pub(crate) use transfer::{AskState, Asked, PeerTransfer};
 
@@ -27,6 +29,8 @@ pub(crate) struct Peer {
     pub(crate) connected_at: Duration,
     /// Present exactly while the swarm's transfer is.
     pub(crate) transfer: Option<PeerTransfer>,
+    /// What it said before that; `None` if nothing.
+    pub(crate) early: Option<Box<EarlyMessages>>,
 }
 
 impl Peer {
@@ -36,7 +40,7 @@ impl Peer {
         transfer: Option<PeerTransfer>,
     ) -> Self {
         let listens = identity.outgoing.then_some(identity.address);
-        Self { identity, listens, connected_at: now, transfer }
+        Self { identity, listens, connected_at: now, transfer, early: None }
     }
 
     /// Whether the connection was worth its place.
@@ -44,6 +48,11 @@ impl Peer {
         let carried = |peer: &PeerTransfer| peer.down.total() + peer.up.total() > 0;
         now.saturating_sub(self.connected_at) >= LASTING
             || self.transfer.as_ref().is_some_and(carried)
+    }
+
+    /// Returns the bytes that what it said before the transfer takes.
+    pub(crate) fn early_bytes(&self) -> usize {
+        self.early.as_ref().map_or(0, |early| early.length())
     }
 
     /// Returns what there is to see of the peer, in a torrent of `pieces`.
@@ -101,6 +110,10 @@ impl Peers {
         for peer in self.0.values_mut() {
             peer.transfer = Some(PeerTransfer::new(now));
         }
+    }
+
+    pub(crate) fn early_bytes(&self) -> usize {
+        self.0.values().map(Peer::early_bytes).sum()
     }
 
     pub(crate) fn is_empty(&self) -> bool {

@@ -19,11 +19,13 @@ use crate::vocabulary::{
 
 /// The peers of one torrent, and every decision about them.
 ///
-/// A swarm starts without knowing the torrent's geometry: it announces to trackers and connects to
-/// peers. [`begin_transfer`](Self::begin_transfer) starts the exchange of pieces.
+/// A swarm starts without knowing the torrent's geometry: it announces to trackers, connects to
+/// peers, and keeps what they say, at most 1 MiB.
+/// [`begin_transfer`](Self::begin_transfer) applies that and starts the exchange of pieces.
 ///
 /// 1. What happened: `handle_*(now, ..)`. Calls about a peer that is not connected are ignored.
 /// 2. What we want: [`begin_transfer`](Self::begin_transfer), [`stop`](Self::stop),
+///    [`set_private`](Self::set_private), [`ban`](Self::ban), [`make_room`](Self::make_room),
 ///    [`set_wanted`](Self::set_wanted), [`set_upload_slots`](Self::set_upload_slots),
 ///    [`set_max_peers`](Self::set_max_peers).
 /// 3. What the caller must do now: [`poll_output`](Self::poll_output) until `None`,
@@ -155,7 +157,7 @@ impl Swarm {
         let settled = self
             .with_active(now, |active, cx| active.downloads.handle_committed(cx, piece, committed));
         let Some(settled) = settled.flatten() else { return };
-        settled.liars.into_iter().for_each(|liar| self.ban(liar));
+        settled.liars.into_iter().for_each(|liar| self.ban_liar(liar));
         if self.transfer.as_mut().is_some_and(Transfer::became_seed) {
             self.contacts.trackers.completed();
         }
@@ -196,9 +198,38 @@ impl Swarm {
         self.activate();
         self.with_active(now, |active, cx| active.downloads.begin(cx, unfinished));
         self.set_timers();
+        self.peers.keys().into_iter().for_each(|key| self.apply_early(now, key));
         // Most torrents of a large session wait for peers from here on.
         self.rng.hibernate();
         Ok(())
+    }
+
+    /// The torrent turned out to be private (BEP 27): forgets every address that no tracker gave,
+    /// and disconnects from those. Peers that connected to us stay.
+    pub fn set_private(&mut self, now: Duration) {
+        self.now = now;
+        self.contacts.set_private();
+        let named = |peer: &Peer| peer.listens.is_some_and(|at| self.contacts.knows(at));
+        let strangers =
+            self.peers.iter().filter(|(_, peer)| peer.identity.outgoing && !named(peer));
+        let strangers: Vec<PeerKey> = strangers.map(|(key, _)| key).collect();
+        strangers.into_iter().for_each(|key| self.disconnect(key, DisconnectReason::Private));
+    }
+
+    /// Refuses a peer from now on, because the caller found that what it sent is bad. Its
+    /// connections are closed by outputs.
+    pub fn ban(&mut self, now: Duration, address: SocketAddr, peer_id: PeerId) {
+        self.now = now;
+        self.ban_sender(address, peer_id);
+    }
+
+    /// Disconnects the oldest peer if there is no room for another one, because the connected ones
+    /// are of no use to the caller.
+    pub fn make_room(&mut self, now: Duration) {
+        self.now = now;
+        if self.peers.len() >= self.max_peers {
+            self.disconnect_oldest();
+        }
     }
 
     /// Leaves the swarm for good: disconnects every peer, has the received parts of unfinished
@@ -296,7 +327,7 @@ impl Swarm {
     /// The time of [`Self::poll_timeout`] came.
     pub fn handle_timeout(&mut self, now: Duration) {
         if self.with_active(now, Active::tick_if_due) == Some(true) {
-            self.make_room();
+            self.disconnect_useless();
             self.with_active(now, Active::finish_tick);
         }
         self.with_active(now, Active::choke_if_due);
@@ -373,6 +404,9 @@ impl Swarm {
         if self.contacts.is_banned(peer.address, Some(peer.peer_id)) {
             return Err(Refusal::Banned);
         }
+        if peer.outgoing && self.contacts.is_private() && !self.contacts.knows(peer.address) {
+            return Err(Refusal::Private);
+        }
         if let Some(twin) = self.peers.replaced_by(key, peer, self.peer_id)? {
             self.disconnect(twin, DisconnectReason::Duplicate);
         }
@@ -407,25 +441,32 @@ impl Swarm {
     }
 
     /// Refuses a peer that sent bad data, and discards what else it sent.
-    fn ban(&mut self, liar: Sender) {
-        if self.contacts.is_banned(liar.address, None) {
-            return;
-        }
-        self.contacts.ban(liar.address, liar.peer_id);
-        self.outputs.push_back(Output::Banned { address: liar.address });
-        let banned = self.peers.iter().filter(|(_, peer)| {
-            self.contacts.is_banned(peer.identity.address, Some(peer.identity.peer_id))
-        });
-        let mut banned: Vec<PeerKey> = banned.map(|(key, _)| key).collect();
-        for key in &banned {
-            self.disconnect(*key, DisconnectReason::BadData);
-        }
+    fn ban_liar(&mut self, liar: Sender) {
+        let Some(mut banned) = self.ban_sender(liar.address, liar.peer_id) else { return };
         if !banned.contains(&liar.key) {
             banned.push(liar.key);
         }
         self.with_active(self.now, |active, cx| {
             banned.into_iter().for_each(|key| active.downloads.forget_blocks_of(cx, key));
         });
+    }
+
+    /// Refuses the peer at this address from now on, and disconnects it. Returns the connections
+    /// that ended, or `None` if it is banned already.
+    fn ban_sender(&mut self, address: SocketAddr, peer_id: PeerId) -> Option<Vec<PeerKey>> {
+        if self.contacts.is_banned(address, None) {
+            return None;
+        }
+        self.contacts.ban(address, peer_id);
+        self.outputs.push_back(Output::Banned { address });
+        let banned = self.peers.iter().filter(|(_, peer)| {
+            self.contacts.is_banned(peer.identity.address, Some(peer.identity.peer_id))
+        });
+        let banned: Vec<PeerKey> = banned.map(|(key, _)| key).collect();
+        for key in &banned {
+            self.disconnect(*key, DisconnectReason::BadData);
+        }
+        Some(banned)
     }
 
     /// If nothing is missing any longer, reports it, and disconnects the peers that need nothing
@@ -449,7 +490,7 @@ impl Swarm {
 
     /// Disconnects the oldest peer when the swarm is full and stalled. Otherwise peers that only
     /// keep connections open could keep out forever those that would send.
-    fn make_room(&mut self) {
+    fn disconnect_useless(&mut self) {
         if self.is_complete() || self.peers.len() < self.max_peers {
             return;
         }
@@ -457,6 +498,10 @@ impl Swarm {
         if self.peers.transfers().any(|(_, peer)| peer.gave_at > before) {
             return;
         }
+        self.disconnect_oldest();
+    }
+
+    fn disconnect_oldest(&mut self) {
         let oldest = self.peers.iter().min_by_key(|(_, peer)| peer.connected_at);
         if let Some(key) = oldest.map(|(key, _)| key) {
             self.disconnect(key, DisconnectReason::Useless);

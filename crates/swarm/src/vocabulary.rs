@@ -130,6 +130,10 @@ pub enum Refusal {
     /// Occurs when the peer sent bad data before.
     #[error("the peer is banned for bad data")]
     Banned,
+    /// Occurs when the torrent turned out to be private while the connection was made, and no
+    /// tracker named the peer.
+    #[error("the torrent is private, and none of its trackers named the peer")]
+    Private,
     /// Occurs when there are as many peers as the configuration allows.
     #[error("the limit of peers is reached: {limit}")]
     TooMany {
@@ -171,6 +175,9 @@ pub enum DisconnectReason {
     /// The swarm is full, and no peer has sent a block for a minute. Another peer may be better.
     #[error("no data arrives, and another peer needs its slot")]
     Useless,
+    /// The torrent turned out to be private, and no tracker named the peer.
+    #[error("the torrent is private, and none of its trackers named the peer")]
+    Private,
     /// The torrent is stopped.
     #[error("the torrent is stopped")]
     Stopped,

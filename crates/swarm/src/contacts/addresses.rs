@@ -18,6 +18,8 @@ use std::time::Duration;
 
 use rand::Rng;
 
+use crate::vocabulary::Source;
+
 /// The most addresses known at a time.
 const MAX_KNOWN: usize = 10_000;
 /// When an address is tried again after its first failure, and after a useful connection.
@@ -65,10 +67,14 @@ struct Entry {
     hurried: bool,
     /// Whether an attempt to connect to it has ended.
     tried: bool,
+    /// Where it came from first; a tracker if one gave it.
+    source: Source,
 }
 
 impl Entry {
-    const NEW: Self = Self { state: State::Never, failures: 0, hurried: false, tried: false };
+    fn new(source: Source) -> Self {
+        Self { state: State::Never, failures: 0, hurried: false, tried: false, source }
+    }
 }
 
 /// The known addresses of one swarm.
@@ -98,15 +104,26 @@ impl Addresses {
 
     /// Adds `address`; says whether it was unknown and is kept. In a full table it replaces the
     /// one that would be tried last, unless that may be tried already.
-    pub(super) fn learn(&mut self, now: Duration, address: SocketAddr, rng: &mut impl Rng) -> bool {
-        let known = self.entries.contains_key(&address);
-        if known || !is_connectable(address) {
+    pub(super) fn learn(
+        &mut self,
+        now: Duration,
+        address: SocketAddr,
+        source: Source,
+        rng: &mut impl Rng,
+    ) -> bool {
+        if let Some(known) = self.entries.get_mut(&address) {
+            if source == Source::Tracker {
+                known.source = source;
+            }
+            return false;
+        }
+        if !is_connectable(address) {
             return false;
         }
         if self.entries.len() >= MAX_KNOWN && !self.evict(now) {
             return false;
         }
-        self.entries.insert(address, Entry::NEW);
+        self.entries.insert(address, Entry::new(source));
         self.wait(address, now, rng);
         true
     }
@@ -144,7 +161,7 @@ impl Addresses {
 
     /// The handshake with `address` is complete. An unknown address is added.
     pub(super) fn connected(&mut self, address: SocketAddr) {
-        self.entries.entry(address).or_insert(Entry::NEW);
+        self.entries.entry(address).or_insert(Entry::new(Source::Incoming));
         self.set(address, State::Connected);
     }
 
@@ -210,10 +227,16 @@ impl Addresses {
         }
     }
 
+    /// Returns where an address came from, if it is known.
+    pub(crate) fn source_of(&self, address: SocketAddr) -> Option<Source> {
+        self.entries.get(&address).map(|entry| entry.source)
+    }
+
     /// Forgets the addresses that pass `which`.
-    pub(super) fn forget(&mut self, which: impl Fn(SocketAddr) -> bool) {
+    pub(super) fn forget(&mut self, which: impl Fn(SocketAddr, Source) -> bool) {
+        let passes = |(address, entry): &(&SocketAddr, &Entry)| which(**address, entry.source);
         let forgotten: Vec<SocketAddr> =
-            self.entries.keys().copied().filter(|address| which(*address)).collect();
+            self.entries.iter().filter(passes).map(|(address, _)| *address).collect();
         for address in forgotten {
             self.set(address, State::Never);
             self.entries.remove(&address);

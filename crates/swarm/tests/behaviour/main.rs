@@ -6,6 +6,7 @@ mod model;
 
 mod blame;
 mod choking;
+mod early;
 mod memory;
 mod peers;
 mod picking;

@@ -112,11 +112,10 @@ impl Model {
         model
     }
 
-    /// Starts the transfer, unless it has started. Earlier messages of peers do not count.
+    /// Starts the transfer, unless it has started. What peers said before counts.
     fn begin_transfer(&mut self) {
         let Some(setup) = self.setup.take() else { return };
         self.bench.begin_transfer(&setup).expect("the bitfields fit");
-        self.peers.values_mut().for_each(|peer| *peer = Peer::new(peer.fast));
     }
 
     fn step(&mut self, choices: &mut Choices<'_>) {

@@ -26,11 +26,10 @@ fn swarm_without_transfer_finds_peers() {
 }
 
 #[test]
-fn early_peers_are_ignored() {
+fn early_peers_exchange_nothing() {
     let mut bench = Bench::without_transfer(&setup(2, 1));
     let peer = bench.join_seed();
     bench.swarm.handle_interested(bench.now, peer);
-    bench.swarm.handle_have(bench.now, peer, bench.piece(1));
     assert!(!bench.send(peer, bench.block(0, 0)));
     assert_eq!(bench.pass(seconds(100)), []);
     let view = bench.swarm.peer(peer).unwrap();
