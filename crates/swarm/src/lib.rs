@@ -77,6 +77,7 @@ mod spans;
 mod vocabulary;
 
 mod getters;
+mod membership;
 mod messages;
 mod swarm;
 

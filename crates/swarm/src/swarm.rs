@@ -8,13 +8,13 @@ use std::time::Duration;
 use bt_types::{AnnounceReply, Bitfield, Geometry, PeerId, PieceIndex};
 
 use crate::contacts::{Contacts, Need, Trackers};
-use crate::peer::{Peer, PeerTransfer, Peers, Sender};
+use crate::peer::Peers;
 use crate::rng::IdleRng;
 use crate::spans::SpanBudget;
 use crate::transfer::{Active, Context, Pieces, Transfer};
 use crate::vocabulary::{
-    AnnounceFailure, BeginTransferError, Committed, ConnectFailure, ConnectedPeer,
-    DisconnectReason, Output, PeerKey, Refusal, Source, SwarmConfig, TrackerIndex,
+    AnnounceFailure, BeginTransferError, Committed, ConnectFailure, DisconnectReason, Output,
+    Source, SwarmConfig, TrackerIndex,
 };
 
 /// The peers of one torrent, and every decision about them.
@@ -40,20 +40,18 @@ use crate::vocabulary::{
 pub struct Swarm {
     pub(crate) now: Duration,
     pub(crate) rng: IdleRng,
-    peer_id: PeerId,
-    running: bool,
-    max_peers: usize,
+    pub(crate) peer_id: PeerId,
+    pub(crate) running: bool,
+    pub(crate) max_peers: usize,
     upload_slots: usize,
     pub(crate) peers: Peers,
-    outputs: VecDeque<Output>,
+    pub(crate) outputs: VecDeque<Output>,
     pub(crate) contacts: Contacts,
     pub(crate) transfer: Option<Transfer>,
 }
 
 /// The most peers of a swarm, whatever the configuration says.
 const MAX_PEERS: usize = u16::MAX as usize;
-/// If the swarm is full and no peer has sent a block for this long, one is disconnected.
-const USELESS_AFTER: Duration = Duration::from_secs(60);
 /// How many peers a tracker is asked for while something is missing.
 const NUM_WANT: u32 = 200;
 /// How many peers a tracker is asked for otherwise. Those that want something find us.
@@ -121,37 +119,6 @@ impl Swarm {
         self.contacts.handle_connect_failed(now, address, failure, no_peers, &mut self.rng);
     }
 
-    /// A peer's handshake is complete. The caller sends it the pieces that we
-    /// [have](Pieces::have) as a bitfield.
-    ///
-    /// # Errors
-    /// The peer is refused, and the caller reports nothing more of it.
-    pub fn handle_connected(
-        &mut self,
-        now: Duration,
-        key: PeerKey,
-        peer: ConnectedPeer,
-    ) -> Result<(), Refusal> {
-        self.now = now;
-        let admitted = self.admit(key, &peer);
-        if peer.outgoing {
-            let result = admitted.as_ref().copied();
-            self.contacts.handle_attempt(now, peer.address, result, &mut self.rng);
-        }
-        admitted?;
-        let transfer = self.transfer.as_ref().map(|_| PeerTransfer::new(now));
-        self.peers.insert(key, Peer::new(now, peer, transfer));
-        self.activate();
-        self.set_timers();
-        Ok(())
-    }
-
-    /// A connection ended. Harmless after [`Output::Disconnect`].
-    pub fn handle_disconnected(&mut self, now: Duration, key: PeerKey, reason: DisconnectReason) {
-        self.now = now;
-        self.forget(key, reason);
-    }
-
     /// The outcome of [`Output::Commit`].
     pub fn handle_committed(&mut self, now: Duration, piece: PieceIndex, committed: Committed) {
         let settled = self
@@ -202,34 +169,6 @@ impl Swarm {
         // Most torrents of a large session wait for peers from here on.
         self.rng.hibernate();
         Ok(())
-    }
-
-    /// The torrent turned out to be private (BEP 27): forgets every address that no tracker gave,
-    /// and disconnects from those. Peers that connected to us stay.
-    pub fn set_private(&mut self, now: Duration) {
-        self.now = now;
-        self.contacts.set_private();
-        let named = |peer: &Peer| peer.listens.is_some_and(|at| self.contacts.knows(at));
-        let strangers =
-            self.peers.iter().filter(|(_, peer)| peer.identity.outgoing && !named(peer));
-        let strangers: Vec<PeerKey> = strangers.map(|(key, _)| key).collect();
-        strangers.into_iter().for_each(|key| self.disconnect(key, DisconnectReason::Private));
-    }
-
-    /// Refuses a peer from now on, because the caller found that what it sent is bad. Its
-    /// connections are closed by outputs.
-    pub fn ban(&mut self, now: Duration, address: SocketAddr, peer_id: PeerId) {
-        self.now = now;
-        self.ban_sender(address, peer_id);
-    }
-
-    /// Disconnects the oldest peer if there is no room for another one, because the connected ones
-    /// are of no use to the caller.
-    pub fn make_room(&mut self, now: Duration) {
-        self.now = now;
-        if self.peers.len() >= self.max_peers {
-            self.disconnect_oldest();
-        }
     }
 
     /// Leaves the swarm for good: disconnects every peer, has the received parts of unfinished
@@ -357,14 +296,14 @@ impl Swarm {
         Some(action(active.as_deref_mut()?, &mut cx))
     }
 
-    fn activate(&mut self) {
+    pub(crate) fn activate(&mut self) {
         if let Some(transfer) = &mut self.transfer {
             transfer.activate();
         }
     }
 
     /// Sets the timers that are not set, if there are peers.
-    fn set_timers(&mut self) {
+    pub(crate) fn set_timers(&mut self) {
         if !self.peers.is_empty() {
             self.with_active(self.now, |active, cx| active.set_timers(cx.now));
         }
@@ -393,82 +332,6 @@ impl Swarm {
         }
     }
 
-    /// Decides whether the peer is accepted. Disconnects a connection that the new one replaces.
-    fn admit(&mut self, key: PeerKey, peer: &ConnectedPeer) -> Result<(), Refusal> {
-        if !self.running {
-            return Err(Refusal::Stopped);
-        }
-        if peer.peer_id == self.peer_id {
-            return Err(Refusal::Myself);
-        }
-        if self.contacts.is_banned(peer.address, Some(peer.peer_id)) {
-            return Err(Refusal::Banned);
-        }
-        if peer.outgoing && self.contacts.is_private() && !self.contacts.knows(peer.address) {
-            return Err(Refusal::Private);
-        }
-        if let Some(twin) = self.peers.replaced_by(key, peer, self.peer_id)? {
-            self.disconnect(twin, DisconnectReason::Duplicate);
-        }
-        if self.peers.len() >= self.max_peers {
-            return Err(Refusal::TooMany { limit: self.max_peers });
-        }
-        Ok(())
-    }
-
-    /// Ends a connection from our side.
-    pub(crate) fn disconnect(&mut self, key: PeerKey, reason: DisconnectReason) {
-        if self.forget(key, reason) {
-            self.outputs.push_back(Output::Disconnect { peer: key, reason });
-        }
-    }
-
-    /// Removes a peer; says whether there was one.
-    fn forget(&mut self, key: PeerKey, reason: DisconnectReason) -> bool {
-        let Some(mut peer) = self.peers.remove(key) else { return false };
-        let now = self.now;
-        if let Some(transfer) = &mut peer.transfer {
-            self.with_active(now, |active, cx| {
-                active.downloads.handle_disconnected(cx, key, transfer);
-            });
-        }
-        let no_peers = self.peers.is_empty();
-        self.contacts.handle_disconnected(now, &peer, reason, no_peers, &mut self.rng);
-        if peer.transfer.is_some_and(|transfer| !transfer.am_choking) {
-            self.with_active(now, |active, cx| active.uploads.fill(cx));
-        }
-        true
-    }
-
-    /// Refuses a peer that sent bad data, and discards what else it sent.
-    fn ban_liar(&mut self, liar: Sender) {
-        let Some(mut banned) = self.ban_sender(liar.address, liar.peer_id) else { return };
-        if !banned.contains(&liar.key) {
-            banned.push(liar.key);
-        }
-        self.with_active(self.now, |active, cx| {
-            banned.into_iter().for_each(|key| active.downloads.forget_blocks_of(cx, key));
-        });
-    }
-
-    /// Refuses the peer at this address from now on, and disconnects it. Returns the connections
-    /// that ended, or `None` if it is banned already.
-    fn ban_sender(&mut self, address: SocketAddr, peer_id: PeerId) -> Option<Vec<PeerKey>> {
-        if self.contacts.is_banned(address, None) {
-            return None;
-        }
-        self.contacts.ban(address, peer_id);
-        self.outputs.push_back(Output::Banned { address });
-        let banned = self.peers.iter().filter(|(_, peer)| {
-            self.contacts.is_banned(peer.identity.address, Some(peer.identity.peer_id))
-        });
-        let banned: Vec<PeerKey> = banned.map(|(key, _)| key).collect();
-        for key in &banned {
-            self.disconnect(*key, DisconnectReason::BadData);
-        }
-        Some(banned)
-    }
-
     /// If nothing is missing any longer, reports it, and disconnects the peers that need nothing
     /// either.
     fn note_completion(&mut self) {
@@ -477,41 +340,12 @@ impl Swarm {
             self.peers.keys().into_iter().for_each(|key| self.disconnect_if_useless(key));
         }
     }
-
-    /// Disconnects a peer that has everything, if we have all we want.
-    pub(crate) fn disconnect_if_useless(&mut self, key: PeerKey) {
-        let Some(Transfer { pieces, .. }) = &self.transfer else { return };
-        let count = pieces.geometry().piece_count();
-        let full = self.peers.transfer(key).is_some_and(|peer| peer.has.count(count) == count);
-        if pieces.is_complete() && full {
-            self.disconnect(key, DisconnectReason::NothingToExchange);
-        }
-    }
-
-    /// Disconnects the oldest peer when the swarm is full and stalled. Otherwise peers that only
-    /// keep connections open could keep out forever those that would send.
-    fn disconnect_useless(&mut self) {
-        if self.is_complete() || self.peers.len() < self.max_peers {
-            return;
-        }
-        let Some(before) = self.now.checked_sub(USELESS_AFTER) else { return };
-        if self.peers.transfers().any(|(_, peer)| peer.gave_at > before) {
-            return;
-        }
-        self.disconnect_oldest();
-    }
-
-    fn disconnect_oldest(&mut self) {
-        let oldest = self.peers.iter().min_by_key(|(_, peer)| peer.connected_at);
-        if let Some(key) = oldest.map(|(key, _)| key) {
-            self.disconnect(key, DisconnectReason::Useless);
-        }
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::vocabulary::{ConnectedPeer, PeerKey};
 
     #[test]
     fn idle_seed_holds_no_working_state() {
