@@ -5,12 +5,13 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use bt_types::{Bitfield, PieceIndex, Sha1Digest};
+use bt_types::{Bitfield, InfoHashV1, PieceIndex, Sha1Digest};
 
+use crate::info::check_info;
 use crate::store::{STRIP_LENGTH, SharedDisk};
 use crate::{
-    CommitResult, Disk, Extent, HeldSpan, MAX_OPEN_FILES, OpenSpec, Opened, OsFile, Span, Store,
-    StoreError,
+    CheckedInfo, CommitResult, Disk, Extent, HeldSpan, InfoError, MAX_OPEN_FILES, OpenSpec, Opened,
+    OsFile, Span, Store, StoreError,
 };
 
 /// Names a torrent in jobs and answers. The caller chooses one for each open torrent.
@@ -20,6 +21,20 @@ pub struct TorrentKey(pub u64);
 /// Work for a torrent. Each job is answered by the [`Done`] that its description names.
 #[derive(Debug)]
 pub enum Job {
+    /// Compare an `info` dictionary that peers sent with its info-hash, and parse it (BEP 9). The
+    /// torrent need not be open. Answer: [`Done::InfoChecked`].
+    CheckInfo {
+        /// The torrent.
+        torrent: TorrentKey,
+        /// A number for the answer.
+        attempt: u64,
+        /// The info-hash.
+        expected: InfoHashV1,
+        /// The bytes.
+        info: Vec<u8>,
+        /// The tiers of trackers that the torrent gets.
+        trackers: Vec<Vec<String>>,
+    },
     /// Open a torrent's data; see [`Opened`] for what comes next. Answer: [`Done::Opened`].
     Open {
         /// The key it gets.
@@ -107,6 +122,15 @@ pub enum Job {
 /// The answer to a [`Job`].
 #[derive(Debug)]
 pub enum Done<F = OsFile> {
+    /// The answer to [`Job::CheckInfo`].
+    InfoChecked {
+        /// The torrent.
+        torrent: TorrentKey,
+        /// The number in the job.
+        attempt: u64,
+        /// The torrent, if the bytes are right.
+        result: Result<CheckedInfo, InfoError>,
+    },
     /// The answer to [`Job::Open`].
     Opened {
         /// The torrent.
@@ -222,6 +246,10 @@ impl<D: Disk> Torrents<D> {
         scratch: &mut [u8],
     ) -> Done<D::File> {
         match job {
+            Job::CheckInfo { torrent, attempt, expected, info, trackers } => {
+                let result = check_info(expected, info, &trackers);
+                Done::InfoChecked { torrent, attempt, result }
+            }
             Job::Open { torrent, spec } => {
                 Done::Opened { torrent, result: self.open(torrent, &spec) }
             }

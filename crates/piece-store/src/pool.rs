@@ -126,7 +126,8 @@ impl Pool {
         }
         let channel = match job {
             Job::Sync { .. } | Job::Close { .. } => &self.syncs,
-            Job::Open { .. }
+            Job::CheckInfo { .. }
+            | Job::Open { .. }
             | Job::Verify { .. }
             | Job::FinishCheck { .. }
             | Job::Commit { .. }

@@ -7,9 +7,11 @@ mod common;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use bt_types::InfoHashV1;
 use common::*;
 use piece_store::{
-    CommitResult, Done, Job, OpenSpec, Pool, PoolConfig, Resources, StoreError, TorrentKey, check,
+    CommitResult, Done, INFO_PIECE_LENGTH, InfoError, Job, OpenSpec, Pool, PoolConfig, Resources,
+    StoreError, TorrentKey, check,
 };
 
 const KEY: TorrentKey = TorrentKey(7);
@@ -249,4 +251,33 @@ fn verify_folder_reports_each_file() {
     let bad: Vec<u32> =
         (0..torrent.pieces()).filter(|piece| !numbers(&report.good).contains(piece)).collect();
     assert_eq!(bad, [10]);
+}
+
+/// The torrent need not be open.
+#[test]
+fn info_of_peers_is_checked() {
+    let info =
+        b"d6:lengthi5e4:name1:a12:piece lengthi16384e6:pieces20:aaaaaaaaaaaaaaaaaaaae".to_vec();
+    let expected = InfoHashV1(piece_hash::sha1(&info).0);
+    let trackers = vec![vec!["http://tracker.example/announce".to_owned()]];
+    let (pool, _) = pool(4);
+    let check = |info: Vec<u8>, expected| {
+        let trackers = trackers.clone();
+        let job = Job::CheckInfo { torrent: KEY, attempt: 9, expected, info, trackers };
+        match ask(&pool, job) {
+            Done::InfoChecked { torrent: KEY, attempt: 9, result } => result,
+            other => panic!("{other:?}"),
+        }
+    };
+    let checked = check(info.clone(), expected).unwrap();
+    assert_eq!(checked.metainfo.info_hash(), expected);
+    assert_eq!(checked.metainfo.raw_info(), info);
+    assert_eq!(checked.metainfo.trackers(), trackers);
+    assert_eq!(checked.digests, [piece_hash::sha1(&info)]);
+
+    let long = vec![b'x'; INFO_PIECE_LENGTH + 1];
+    let digests = vec![piece_hash::sha1(&long[..INFO_PIECE_LENGTH]), piece_hash::sha1(b"x")];
+    assert_eq!(check(long.clone(), expected).unwrap_err(), InfoError::Hash { digests });
+    let hash = InfoHashV1(piece_hash::sha1(&long).0);
+    assert!(matches!(check(long, hash), Err(InfoError::Torrent(_))));
 }

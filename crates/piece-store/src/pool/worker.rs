@@ -88,7 +88,11 @@ impl Worker {
 fn writes(job: &Job) -> bool {
     match job {
         Job::Commit { .. } | Job::Stage { .. } | Job::Sync { .. } | Job::Close { .. } => true,
-        Job::Open { .. } | Job::Verify { .. } | Job::FinishCheck { .. } | Job::Read { .. } => false,
+        Job::CheckInfo { .. }
+        | Job::Open { .. }
+        | Job::Verify { .. }
+        | Job::FinishCheck { .. }
+        | Job::Read { .. } => false,
     }
 }
 
