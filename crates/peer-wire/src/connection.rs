@@ -20,8 +20,10 @@
 //! - Nothing is received or sent after [`Received::Misbehaved`] or an [`Expired`].
 
 mod budget;
+mod extensions;
 mod inbound;
 mod outbox;
+mod pieces;
 mod queue;
 mod receive;
 mod received;
@@ -33,16 +35,21 @@ use std::time::Duration;
 
 use bt_types::{BlockRequest, Geometry, PeerId};
 
+use crate::extension::Extensions;
 use crate::handshake::Handshake;
+use crate::rule::Rule;
 
 use budget::Budget;
+use extensions::Negotiated;
 use inbound::Inbound;
 use outbox::Outbox;
+use pieces::Pieces;
 use queue::RequestQueue;
 use requests::Requests;
 use timers::{Timer, Timers};
 
 pub use budget::{BITFIELD_BURST, BITFIELD_RATE, MESSAGE_BURST, MESSAGE_RATE, MIN_MESSAGE_COST};
+pub use extensions::MAX_METADATA_REQUESTS;
 pub use outbox::Transmit;
 pub use queue::MAX_QUEUED_REQUESTS;
 pub use received::Received;
@@ -74,7 +81,7 @@ pub const MAX_UNREAD: usize = 1024 * 1024;
 #[derive(Debug)]
 pub struct Connection {
     phase: Phase,
-    geometry: Option<Geometry>,
+    pieces: Pieces,
     am_choking: bool,
     am_interested: bool,
     peer_choking: bool,
@@ -87,6 +94,7 @@ pub struct Connection {
     bitfield_budget: Budget,
     /// Limits messages that are neither data nor a request that we serve.
     message_budget: Budget,
+    extensions: Negotiated,
     inbound: Inbound,
     our_requests: Requests,
     /// The peer's unanswered requests.
@@ -183,8 +191,16 @@ impl Connection {
 
     /// Sets the number and length of the pieces. Call it as soon as they are known: right after
     /// construction, or when the metadata is complete.
-    pub fn set_geometry(&mut self, geometry: Geometry) {
-        self.geometry = Some(geometry);
+    ///
+    /// # Errors
+    /// The peer has already broken a rule: a piece that it named does not exist, or a bitfield had
+    /// another length. The connection is closed, as if the rule had been checked at once.
+    pub fn set_geometry(&mut self, geometry: Geometry) -> Result<(), Rule> {
+        let checked = self.pieces.learn(geometry);
+        if checked.is_err() {
+            self.close();
+        }
+        checked
     }
 }
 
@@ -235,6 +251,15 @@ impl Connection {
         matches!(self.phase, Phase::Open { extended: true, .. })
     }
 
+    /// Returns the extensions that the peer accepts, of those that this crate knows: none before its
+    /// extension handshake.
+    pub fn peer_extensions(&self) -> Extensions {
+        Extensions {
+            metadata: self.extensions.metadata_id().is_some(),
+            pex: self.extensions.pex_id().is_some(),
+        }
+    }
+
     /// Whether we are choking the peer (BEP 3). True at first.
     pub fn am_choking(&self) -> bool {
         self.am_choking
@@ -275,9 +300,15 @@ impl Connection {
         self.outbox.pending_payload()
     }
 
+    /// Returns how many bytes are queued for sending, without block payload.
+    pub fn pending_messages(&self) -> usize {
+        self.outbox.waiting_bytes()
+    }
+
     /// Returns how many bytes of heap memory the connection holds.
     pub fn buffered(&self) -> usize {
         self.inbound.buffered()
+            + self.extensions.buffered()
             + self.outbox.buffered()
             + self.our_requests.buffered()
             + self.peer_requests.buffered()
@@ -288,7 +319,7 @@ impl Connection {
     fn new(now: Duration, phase: Phase) -> Self {
         Self {
             phase,
-            geometry: None,
+            pieces: Pieces::UNKNOWN,
             am_choking: true,
             am_interested: false,
             peer_choking: true,
@@ -297,6 +328,7 @@ impl Connection {
             peer_announced_pieces: false,
             bitfield_budget: Budget::default(),
             message_budget: Budget::default(),
+            extensions: Negotiated::default(),
             inbound: Inbound::default(),
             our_requests: Requests::default(),
             peer_requests: RequestQueue::default(),
@@ -311,6 +343,7 @@ impl Connection {
 
     /// Frees the memory that an idle connection does not need.
     fn shrink(&mut self) {
+        self.extensions.shrink();
         self.outbox.shrink();
         self.our_requests.shrink();
         self.peer_requests.shrink();
@@ -318,6 +351,7 @@ impl Connection {
 
     fn close(&mut self) {
         self.phase = Phase::Closed;
+        self.extensions = Negotiated::default();
         self.inbound = Inbound::default();
         self.outbox = Outbox::default();
         self.our_requests = Requests::default();

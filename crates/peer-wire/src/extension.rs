@@ -8,6 +8,36 @@ use bencode::{DecodeError, Dict, Options, Owned, Value};
 /// How many extension names of one handshake are kept. The rest is ignored.
 pub const MAX_EXTENSION_NAMES: usize = 64;
 
+/// The name of the metadata extension in `m` (BEP 9).
+pub const UT_METADATA: &str = "ut_metadata";
+/// The name of peer exchange in `m` (BEP 11).
+pub const UT_PEX: &str = "ut_pex";
+/// The id under which we accept messages of peer exchange. It is libtorrent's, as is the next: a
+/// client that confuses our ids with its own is most likely to be right with these.
+pub const UT_PEX_ID: u8 = 1;
+/// The id under which we accept messages of the metadata extension.
+pub const UT_METADATA_ID: u8 = 2;
+
+/// Which of the extensions that this crate knows a client accepts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Extensions {
+    /// The metadata extension (BEP 9).
+    pub metadata: bool,
+    /// Peer exchange (BEP 11).
+    pub pex: bool,
+}
+
+impl Extensions {
+    /// Returns the `m` of our extension handshake. It names the extensions that are off too, with
+    /// the id 0, so that a later handshake takes back what an earlier one offered (BEP 10).
+    pub fn messages(self) -> BTreeMap<String, u8> {
+        let id = |on, id| if on { id } else { 0 };
+        let metadata = (UT_METADATA.to_owned(), id(self.metadata, UT_METADATA_ID));
+        let pex = (UT_PEX.to_owned(), id(self.pex, UT_PEX_ID));
+        BTreeMap::from([metadata, pex])
+    }
+}
+
 /// An extension handshake. Every field is optional.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct ExtensionHandshake {

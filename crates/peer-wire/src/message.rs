@@ -177,6 +177,11 @@ pub(crate) fn put_block_head(out: &mut Vec<u8>, index: u32, offset: u32, length:
     out.extend_from_slice(&head);
 }
 
+/// Appends an extension message with the content `start` and `rest`.
+pub(crate) fn put_extended(out: &mut Vec<u8>, id: u8, start: &[u8], rest: &[u8]) {
+    put(out, id::EXTENDED, &[&[id], start].concat(), rest);
+}
+
 fn put(out: &mut Vec<u8>, id: u8, fields: &[u8], payload: &[u8]) {
     let length = (1 + fields.len() + payload.len()) as u32;
     out.reserve(5 + fields.len() + payload.len());

@@ -70,7 +70,8 @@ pub enum Rule {
         id: u8,
         /// The piece that it names.
         index: u32,
-        /// How many pieces there are.
+        /// How many pieces there are; [`MAX_PIECE_COUNT`](bt_types::MAX_PIECE_COUNT) while that is
+        /// unknown.
         count: u32,
     },
     /// Occurs when the range of a request or cancel is not in one piece, is empty, or is longer

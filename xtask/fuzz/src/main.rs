@@ -37,6 +37,8 @@ const TARGETS: &[(&str, Target)] = &[
     ("peer_extension", peer::extension_handshake),
     ("peer_handshake", peer::handshake),
     ("peer_messages", peer::messages),
+    ("peer_metadata", peer::metadata),
+    ("peer_pex", peer::pex),
     ("peer_splits", peer::splits),
     ("session", session::fuzz),
     ("store", store::fuzz),

@@ -12,7 +12,7 @@ use std::collections::VecDeque;
 
 use bt_types::BlockRequest;
 
-use crate::message::{Message, put_block_head};
+use crate::message::{Message, put_block_head, put_extended};
 
 /// The next thing to send.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,6 +71,11 @@ impl Outbox {
 
     pub(super) fn push_bytes(&mut self, bytes: &[u8]) {
         self.bytes.extend_from_slice(bytes);
+    }
+
+    /// Queues an extension message with the content `start` and `rest`.
+    pub(super) fn push_extended(&mut self, id: u8, start: &[u8], rest: &[u8]) {
+        put_extended(&mut self.bytes, id, start, rest);
     }
 
     /// Queues the head of a block and the position of its payload.

@@ -1,5 +1,6 @@
 //! Turns bytes into [`Received`], and checks each message against the state of the connection.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use bt_types::{Bitfield, BlockRequest, PeerId, PieceIndex};
@@ -15,6 +16,8 @@ use crate::extension::ExtensionHandshake;
 use crate::frame::Head;
 use crate::handshake::{Handshake, PREFIX};
 use crate::message::{Message, WireRequest, id};
+use crate::metadata::MetadataMessage;
+use crate::pex::Pex;
 use crate::rule::Rule;
 
 /// The result of reading some bytes.
@@ -136,12 +139,12 @@ impl Connection {
             }
             Message::HaveAll => {
                 self.need_fast(id::HAVE_ALL)?;
-                self.charge_bitfield(id::HAVE_ALL)?;
+                self.charge_bitfield(id::HAVE_ALL, 0)?;
                 Received::HaveAll
             }
             Message::HaveNone => {
                 self.need_fast(id::HAVE_NONE)?;
-                self.charge_bitfield(id::HAVE_NONE)?;
+                self.charge_bitfield(id::HAVE_NONE, 0)?;
                 Received::HaveNone
             }
             Message::Request(wire) => return self.handle_request(wire),
@@ -164,15 +167,14 @@ impl Connection {
 
     /// Checks the piece that a message names.
     fn handle_piece(
-        &self,
+        &mut self,
         message: Message<'static>,
         id: u8,
         index: u32,
         received: fn(PieceIndex) -> Received<'static>,
     ) -> Result<Received<'static>, Rule> {
-        let Some(geometry) = &self.geometry else { return Ok(Received::Unchecked(message)) };
-        let count = geometry.piece_count();
-        geometry.piece(index).map(received).ok_or(Rule::NoSuchPiece { id, index, count })
+        let piece = self.pieces.check(id, index)?;
+        Ok(piece.map_or(Received::Unchecked(message), received))
     }
 
     fn handle_request(&mut self, wire: WireRequest) -> Result<Step<'static>, Rule> {
@@ -228,13 +230,8 @@ impl Connection {
     }
 
     fn start_bitfield(&mut self, length: u32) -> Result<Step<'static>, Rule> {
-        self.charge_bitfield(id::BITFIELD)?;
-        if let Some(geometry) = &self.geometry {
-            let expected = geometry.piece_count().div_ceil(8);
-            if length != expected {
-                return Err(Rule::BitfieldLength { expected, got: length });
-            }
-        }
+        self.charge_bitfield(id::BITFIELD, length)?;
+        self.pieces.check_bitfield(length)?;
         self.inbound.body = Body::Bitfield { offset: 0, length };
         Ok(Step::Silent)
     }
@@ -254,7 +251,7 @@ impl Connection {
                 Ok(step)
             }
             Body::Bitfield { offset, length } => {
-                let geometry = self.geometry.as_ref();
+                let geometry = self.pieces.geometry();
                 let spare_mask = geometry.map_or(0, |all| Bitfield::spare_mask(all.piece_count()));
                 let is_set = |last: &u8| last & spare_mask != 0;
                 let has_spare_bits = *length - *offset == 1 && input.first().is_some_and(is_set);
@@ -265,11 +262,20 @@ impl Connection {
                 }
                 Ok(step)
             }
-            Body::Extended { payload, left, .. } => {
-                let bytes = take(input, *left as usize);
+            Body::Extended { id, payload, left } => {
+                let (id, bytes) = (*id, take(input, *left as usize));
                 *left -= bytes.len() as u32;
+                if *left == 0 && payload.is_empty() {
+                    self.inbound.body = Body::None;
+                    return self.handle_extended(id, Cow::Borrowed(bytes));
+                }
                 append(payload, bytes, *left as usize);
-                Ok(if *left > 0 { Step::NeedMore } else { self.finish_extended() })
+                if *left > 0 {
+                    return Ok(Step::NeedMore);
+                }
+                let payload = std::mem::take(payload);
+                self.inbound.body = Body::None;
+                self.handle_extended(id, Cow::Owned(payload))
             }
             Body::Skip { left } => {
                 *left -= take(input, *left as usize).len() as u32;
@@ -286,22 +292,49 @@ impl Connection {
         }
     }
 
-    /// Decodes a complete extension message. Ignores an invalid extension handshake, which
-    /// [`Self::charge_message`] has charged.
-    fn finish_extended(&mut self) -> Step<'static> {
-        let body = std::mem::take(&mut self.inbound.body);
-        let Body::Extended { id, payload, .. } = body else { return Step::Silent };
+    /// Decodes a complete extension message. Ignores an invalid one, which is charged.
+    fn handle_extended<'a>(&mut self, id: u8, payload: Cow<'a, [u8]>) -> Result<Step<'a>, Rule> {
         let received = match id {
-            0 => ExtensionHandshake::decode(&payload)
-                .ok()
-                .map(|handshake| Received::ExtensionHandshake(Box::new(handshake))),
-            id => Some(Received::Extended { id, payload }),
+            0 => ExtensionHandshake::decode(&payload).ok().map(|handshake| {
+                self.extensions.learn(&handshake);
+                Received::ExtensionHandshake(Box::new(handshake))
+            }),
+            id if self.extensions.is_metadata(id) => {
+                self.handle_metadata(payload)?.map(Received::Metadata)
+            }
+            id if self.extensions.is_pex(id) => Pex::decode(&payload).ok().map(Received::Pex),
+            id => Some(Received::Extended { id, payload: payload.into_owned() }),
         };
-        received.map_or(Step::Silent, Step::Received)
+        Ok(received.map_or(Step::Silent, Step::Received))
+    }
+
+    /// Decodes a message of the metadata extension. Charges it unless it answers a request of ours:
+    /// 32 MiB of metadata from one peer are no flood if we requested them.
+    fn handle_metadata<'a>(
+        &mut self,
+        payload: Cow<'a, [u8]>,
+    ) -> Result<Option<MetadataMessage<'a>>, Rule> {
+        let length = payload.len() as u32;
+        let message = match payload {
+            Cow::Borrowed(payload) => MetadataMessage::decode(payload).ok(),
+            Cow::Owned(payload) => {
+                MetadataMessage::decode(&payload).ok().map(MetadataMessage::into_owned)
+            }
+        };
+        let is_answer = match message {
+            Some(MetadataMessage::Data { piece, .. } | MetadataMessage::Reject { piece }) => {
+                self.extensions.answer(piece)
+            }
+            Some(MetadataMessage::Request { .. }) | None => false,
+        };
+        if !is_answer {
+            self.charge_useless(length)?;
+        }
+        Ok(message)
     }
 
     fn range(&self, wire: WireRequest) -> Result<BlockRequest, Rule> {
-        let geometry = self.geometry.as_ref().ok_or(Rule::EarlyRequest)?;
+        let geometry = self.pieces.geometry().ok_or(Rule::EarlyRequest)?;
         let request = geometry.request(wire.index, wire.offset, wire.length);
         request.ok_or(Rule::NoSuchRange(wire))
     }
@@ -310,15 +343,16 @@ impl Connection {
         if self.fast() { Ok(()) } else { Err(Rule::FastIsOff { id }) }
     }
 
-    /// Charges message `id`, which is a bitfield, have-all or have-none, if it is not the first
-    /// announcement of pieces. BEP 3 and BEP 6 allow no other, but aria2 sends a bitfield in place
-    /// of many haves. The budget limits them because each costs work for every piece.
-    fn charge_bitfield(&mut self, id: u8) -> Result<(), Rule> {
+    /// Charges message `id`, which is a bitfield of `length` bytes, have-all or have-none, if it is
+    /// not the first announcement of pieces. BEP 3 and BEP 6 allow no other, but aria2 sends a
+    /// bitfield in place of many haves. The budget limits them because each costs work for every
+    /// piece.
+    fn charge_bitfield(&mut self, id: u8, length: u32) -> Result<(), Rule> {
         if !std::mem::replace(&mut self.peer_announced_pieces, true) {
             return Ok(());
         }
-        let pieces = self.geometry.map_or(0, |geometry| geometry.piece_count());
-        let cost = u64::from(pieces.div_ceil(8)).max(MIN_BITFIELD_COST);
+        let length = self.pieces.count().div_ceil(8).max(length);
+        let cost = u64::from(length).max(MIN_BITFIELD_COST);
         let now = self.timers.clock();
         match self.bitfield_budget.spend(now, cost, BITFIELD_BURST, BITFIELD_RATE) {
             true => Ok(()),
@@ -327,11 +361,13 @@ impl Connection {
     }
 
     /// Charges a message to the message budget if it is useless; see [`MESSAGE_BURST`]. Blocks,
-    /// bitfields, have-all, have-none, requests and rejects have limits of their own.
+    /// bitfields, have-all, have-none, requests and rejects have limits of their own. What a message
+    /// of the metadata extension costs is known when it is complete.
     fn charge_message(&mut self, head: &Head) -> Result<(), Rule> {
-        let pieces = self.geometry.map_or(0, |geometry| geometry.piece_count());
+        let pieces = self.pieces.count();
         match head {
             Head::Block(_) | Head::Bitfield { .. } => Ok(()),
+            Head::Extended { id, .. } if self.extensions.is_metadata(*id) => Ok(()),
             Head::Extended { length, .. } | Head::Unknown { length, .. } => {
                 self.charge_useless(*length)
             }

@@ -5,6 +5,8 @@ use bt_types::{BlockRequest, PieceIndex};
 use crate::extension::ExtensionHandshake;
 use crate::handshake::Handshake;
 use crate::message::Message;
+use crate::metadata::MetadataMessage;
+use crate::pex::Pex;
 use crate::rule::Rule;
 
 /// A message from the peer, or a part of one. Payload is borrowed from the input.
@@ -30,6 +32,9 @@ pub enum Received<'a> {
         /// The offset of this part in the bitfield, in bytes.
         offset: usize,
         /// The bytes. If the geometry is known, the length was checked and the spare bits are zero.
+        /// Else there are [`MAX_BITFIELD_LENGTH`](crate::MAX_BITFIELD_LENGTH) at most,
+        /// [`set_geometry`](crate::Connection::set_geometry) checks the length, and spare bits may be
+        /// set.
         bytes: &'a [u8],
         /// Whether this part completes the bitfield.
         last: bool,
@@ -51,7 +56,8 @@ pub enum Received<'a> {
     /// The peer serves this piece even while it is choking us.
     AllowedFast(PieceIndex),
     /// A have, suggest or allowed-fast message whose piece was not checked, because the geometry is
-    /// unknown.
+    /// unknown. It is less than [`MAX_PIECE_COUNT`](bt_types::MAX_PIECE_COUNT).
+    /// [`set_geometry`](crate::Connection::set_geometry) checks it.
     Unchecked(Message<'static>),
     /// A part of a block that we requested, perhaps cancelled since. The parts come in order and
     /// without gaps; no other message comes between them.
@@ -67,7 +73,13 @@ pub enum Received<'a> {
     },
     /// The peer's extension handshake, the first or a later one.
     ExtensionHandshake(Box<ExtensionHandshake>),
-    /// A message of the extension protocol.
+    /// A message of the metadata extension, which our extension handshake offers (BEP 9). Data may
+    /// be unrequested; it is then charged as a useless message.
+    Metadata(MetadataMessage<'a>),
+    /// Other peers that the peer is, or is no longer, connected to. Our extension handshake offers
+    /// peer exchange (BEP 11).
+    Pex(Pex),
+    /// A message of another extension.
     Extended {
         /// The id from *our* extension handshake; never 0.
         id: u8,

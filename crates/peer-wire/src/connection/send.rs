@@ -1,11 +1,15 @@
 //! The messages that we send. They do nothing before the handshakes are exchanged and after the
 //! connection is closed.
 
+use std::borrow::Cow;
+
 use bt_types::{Bitfield, BlockRequest, PieceIndex};
 
 use super::{Connection, MIN_MESSAGE_COST};
 use crate::extension::ExtensionHandshake;
 use crate::message::Message;
+use crate::metadata::MetadataMessage;
+use crate::pex::Pex;
 
 /// What we want, as messages.
 impl Connection {
@@ -139,9 +143,53 @@ impl Connection {
         self.push_fast(Message::AllowedFast(piece.get()));
     }
 
-    /// Sends our extension handshake. Without the extension protocol nothing is sent.
+    /// Sends our extension handshake, the first or a later one. Without the extension protocol
+    /// nothing is sent. The messages of the [`Extensions`] that it offers under our ids come as
+    /// [`Received::Metadata`] and [`Received::Pex`], those of others as [`Received::Extended`].
+    ///
+    /// [`Extensions`]: crate::Extensions
+    /// [`Received::Metadata`]: crate::Received::Metadata
+    /// [`Received::Pex`]: crate::Received::Pex
+    /// [`Received::Extended`]: crate::Received::Extended
     pub fn extension_handshake(&mut self, handshake: &ExtensionHandshake) {
-        self.extended(0, &handshake.encode());
+        if self.extension_protocol() {
+            self.extensions.offer(handshake);
+            self.extended(0, &handshake.encode());
+        }
+    }
+
+    /// Requests a piece of the metadata (BEP 9). Returns whether the request was queued: only if
+    /// the peer's extension handshake names the extension. The last [`MAX_METADATA_REQUESTS`] are
+    /// remembered, and their answers do not count as useless messages.
+    ///
+    /// [`MAX_METADATA_REQUESTS`]: crate::MAX_METADATA_REQUESTS
+    pub fn metadata_request(&mut self, piece: u32) -> bool {
+        let queued = self.push_metadata(&MetadataMessage::Request { piece });
+        if queued {
+            self.extensions.request(piece);
+        }
+        queued
+    }
+
+    /// Sends a piece of the metadata, whose length is `total_size` (BEP 9). `bytes` are copied into
+    /// the send queue: answer the next request when [`Self::pending_messages`] is small. Returns
+    /// whether the message was queued: only if the peer's extension handshake names the extension.
+    pub fn metadata_data(&mut self, piece: u32, total_size: u32, bytes: &[u8]) -> bool {
+        let (total_size, bytes) = (Some(total_size), Cow::Borrowed(bytes));
+        self.push_metadata(&MetadataMessage::Data { piece, total_size, bytes })
+    }
+
+    /// Rejects a request for a piece of the metadata (BEP 9). Returns whether the message was
+    /// queued: only if the peer's extension handshake names the extension.
+    pub fn metadata_reject(&mut self, piece: u32) -> bool {
+        self.push_metadata(&MetadataMessage::Reject { piece })
+    }
+
+    /// Tells the peer of other peers (BEP 11). Returns whether the message was queued: only if the
+    /// peer's extension handshake names the extension.
+    pub fn pex(&mut self, pex: &Pex) -> bool {
+        let id = self.extensions.pex_id().filter(|_| self.extension_protocol());
+        id.map(|id| self.extended(id, &pex.encode())).is_some()
     }
 
     /// Sends an extension message. `id` is the one from the *peer's* extension handshake. Without
@@ -177,6 +225,11 @@ impl Connection {
         if self.fast() {
             self.push(message);
         }
+    }
+
+    fn push_metadata(&mut self, message: &MetadataMessage<'_>) -> bool {
+        let id = self.extensions.metadata_id().filter(|_| self.extension_protocol());
+        id.map(|id| self.outbox.push_extended(id, &message.dictionary(), message.data())).is_some()
     }
 
     fn push(&mut self, message: Message<'_>) {

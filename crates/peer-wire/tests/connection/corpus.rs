@@ -10,6 +10,8 @@ fn corpora() {
     replay("peer_handshake", fuzz::handshake);
     replay("peer_messages", fuzz::messages);
     replay("peer_extension", fuzz::extension_handshake);
+    replay("peer_metadata", fuzz::metadata);
+    replay("peer_pex", fuzz::pex);
     replay("peer_connection", fuzz::connection);
     replay("peer_splits", fuzz::splits);
 }
@@ -22,6 +24,8 @@ proptest! {
         fuzz::handshake(&bytes);
         fuzz::messages(&bytes);
         fuzz::extension_handshake(&bytes);
+        fuzz::metadata(&bytes);
+        fuzz::pex(&bytes);
         fuzz::connection(&bytes);
         fuzz::splits(&bytes);
     }

@@ -70,7 +70,7 @@ fn longest_bitfield() {
 fn longest_block() {
     let geometry = Geometry::new(1 << 20, 1 << 20).unwrap();
     let mut connection = open_without_geometry(Reserved::OURS);
-    connection.set_geometry(geometry);
+    connection.set_geometry(geometry).unwrap();
     let request = geometry.request(0, 1, MAX_REQUEST_LENGTH).unwrap();
     assert!(connection.request(request));
     let data = vec![5; MAX_REQUEST_LENGTH as usize + 1];
@@ -83,7 +83,7 @@ fn longest_block() {
 fn longest_request() {
     let geometry = Geometry::new(1 << 20, 1 << 20).unwrap();
     let mut connection = open_without_geometry(Reserved::OURS);
-    connection.set_geometry(geometry);
+    connection.set_geometry(geometry).unwrap();
     let longest = WireRequest { index: 0, offset: 1, length: MAX_REQUEST_LENGTH };
     let request = geometry.request(0, 1, MAX_REQUEST_LENGTH).unwrap();
     let events = receive(&mut connection, &wire(Message::Request(longest)));
@@ -147,7 +147,7 @@ fn queue_counts_as_memory() {
 fn idle_connection_is_small() {
     assert!(size_of::<Connection>() <= 512, "{} bytes", size_of::<Connection>());
     let mut connection = open(Reserved::OURS);
-    connection.set_geometry(geometry());
+    connection.set_geometry(geometry()).unwrap();
     assert!(connection.buffered() <= HANDSHAKE_LENGTH);
     let quiet = connection.poll_timeout().unwrap();
     assert_eq!(connection.handle_timeout(quiet), None);

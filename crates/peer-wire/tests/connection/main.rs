@@ -3,6 +3,8 @@
 
 mod corpus;
 mod dialogue;
+mod early;
+mod extensions;
 #[path = "../fuzz/mod.rs"]
 mod fuzz;
 mod limits;

@@ -1,6 +1,6 @@
 //! A stream gives the same messages however it is split.
 
-use peer_wire::{Geometry, Message, Reserved, WireRequest};
+use peer_wire::{Geometry, Message, Reserved, UT_METADATA_ID, UT_PEX_ID, WireRequest};
 use proptest::prelude::*;
 
 use crate::fuzz;
@@ -29,6 +29,10 @@ fn message() -> impl Strategy<Value = Vec<u8>> {
         Message::Extended { id: 0, payload: b"d1:pi6881ee" },
         Message::Extended { id: 0, payload: b"oops" },
         Message::Extended { id: 3, payload: &[9; 500] },
+        Message::Extended { id: UT_PEX_ID, payload: b"d5:added6:abcdef7:added.f1:x6:added60:e" },
+        Message::Extended { id: UT_METADATA_ID, payload: b"d8:msg_typei0e5:piecei0ee" },
+        Message::Extended { id: UT_METADATA_ID, payload: b"d8:msg_typei1e5:piecei0eebytes" },
+        Message::Extended { id: UT_METADATA_ID, payload: b"d8:msg_typei1e5:pi" },
         Message::Unknown { id: 50, payload: &[8; 700] },
     ]);
     let block = |index| Message::Block { index, offset: 0, bytes: b"8 bytes." };
@@ -56,7 +60,7 @@ fn spare_bits_are_dropped_when_split() {
     let bytes = wire(Message::Bitfield(&[0xff, 0xff, 0xff]));
     for lengths in [vec![8], vec![7, 1], vec![6, 2], vec![1; 8]] {
         let mut connection = open_without_geometry(Reserved::OURS);
-        connection.set_geometry(Geometry::new(20, 1).unwrap());
+        connection.set_geometry(Geometry::new(20, 1).unwrap()).unwrap();
         let mut collector = Collector::default();
         let mut rest = &bytes[..];
         for length in lengths {

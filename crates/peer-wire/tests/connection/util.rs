@@ -45,7 +45,7 @@ pub(crate) fn block_message(request: BlockRequest) -> Vec<u8> {
 /// Makes an open outgoing connection with geometry and nothing queued.
 pub(crate) fn open(reserved: Reserved) -> Connection {
     let mut connection = open_without_geometry(reserved);
-    connection.set_geometry(geometry());
+    connection.set_geometry(geometry()).unwrap();
     connection
 }
 

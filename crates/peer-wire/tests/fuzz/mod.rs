@@ -1,13 +1,15 @@
 //! The fuzz targets: each takes any bytes and panics if the crate breaks a promise.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use bt_types::{Bitfield, BlockRequest, Geometry, InfoHashV1, PeerId};
 use testkit::Choices;
 
 use peer_wire::{
-    Connection, ExtensionHandshake, Handshake, MAX_EXTENDED_LENGTH, MAX_QUEUED_REQUESTS,
-    MAX_REQUESTS, Message, Received, Reserved, Transmit, WireRequest, client_name,
+    Connection, ExtensionHandshake, Extensions, Handshake, MAX_EXTENDED_LENGTH,
+    MAX_QUEUED_REQUESTS, MAX_REQUESTS, METADATA_PIECE_LENGTH, Message, MetadataMessage, PEX_LENGTH,
+    PEX_READ, Pex, Received, Reserved, Transmit, WireRequest, client_name,
 };
 
 /// An upper bound for the bookkeeping of all requests, in bytes.
@@ -67,6 +69,41 @@ pub(crate) fn splits(data: &[u8]) {
     assert_eq!(reported(flags, stream, &[1]), whole);
 }
 
+/// Reads `data` as a message of the metadata extension. A decoded one survives the round trip, and
+/// its piece is what follows the dictionary.
+pub(crate) fn metadata(data: &[u8]) {
+    let Ok(message) = MetadataMessage::decode(data) else { return };
+    if let MetadataMessage::Data { bytes, .. } = &message {
+        assert!((1..=METADATA_PIECE_LENGTH as usize).contains(&bytes.len()));
+        assert!(data.ends_with(bytes));
+    }
+    let mut encoded = Vec::new();
+    message.encode(&mut encoded);
+    assert_eq!(MetadataMessage::decode(&encoded), Ok(message));
+}
+
+/// Reads `data` as a message of peer exchange. What is decoded is limited, has no port 0 and no
+/// address twice, and survives the round trip.
+pub(crate) fn pex(data: &[u8]) {
+    let Ok(pex) = Pex::decode(data) else { return };
+    assert!(data.len() <= PEX_LENGTH as usize);
+    assert!(pex.added.len().max(pex.dropped.len()) <= 2 * PEX_READ);
+    let added = pex.added.iter().map(|peer| peer.address);
+    let mut addresses: Vec<SocketAddr> = added.chain(pex.dropped.iter().copied()).collect();
+    assert!(addresses.iter().all(|address| address.port() != 0));
+    let count = addresses.len();
+    addresses.sort_unstable();
+    addresses.dedup();
+    assert_eq!(addresses.len(), count);
+    assert_eq!(Pex::decode(&pex.encode()), Ok(pex));
+}
+
+/// An extension handshake of ours that offers everything.
+fn offer() -> ExtensionHandshake {
+    let messages = Extensions { metadata: true, pex: true }.messages();
+    ExtensionHandshake { messages, ..ExtensionHandshake::default() }
+}
+
 fn handshake_of(flags: u8, id: u8) -> Handshake {
     let reserved = if flags & 1 == 0 { Reserved::OURS } else { Reserved::NONE };
     Handshake { reserved, info_hash: InfoHashV1([7; 20]), peer_id: PeerId([id; 20]) }
@@ -78,13 +115,15 @@ fn reported(flags: u8, stream: &[u8], lengths: &[u8]) -> Vec<String> {
     let geometry = Geometry::new(40, 8).expect("a small torrent");
     let mut connection = Connection::outgoing(Duration::ZERO, handshake_of(flags, 1), None);
     if flags & 2 == 0 {
-        connection.set_geometry(geometry);
+        connection.set_geometry(geometry).expect("nothing was received");
     }
     let theirs = handshake_of(flags, 2).encode();
     let _theirs = connection.receive(Duration::ZERO, &mut &theirs[..]);
     if flags & 4 == 0 {
         let _unchoked = connection.receive(Duration::ZERO, &mut &[0, 0, 0, 1, 1][..]);
     }
+    connection.extension_handshake(&offer());
+    connection.metadata_request(0);
     for block in geometry.pieces().take(4).flat_map(|piece| geometry.blocks(piece)) {
         connection.request(block);
     }
@@ -160,7 +199,7 @@ impl Driver {
             Connection::incoming(Duration::ZERO)
         };
         if flags & 4 == 0 {
-            connection.set_geometry(geometry);
+            connection.set_geometry(geometry).expect("nothing was received");
         }
         let mut driver = Self {
             connection,
@@ -214,7 +253,7 @@ impl Driver {
             13 => Message::HaveAll,
             14 => Message::Reject(range),
             15 => Message::AllowedFast(index),
-            16 => Message::Extended { id: script.byte() % 3, payload: script.bytes(20) },
+            16 => Message::Extended { id: script.byte() % 3, payload: script.bytes(40) },
             _ => Message::Unknown { id: 99, payload: bytes },
         };
         let mut wire = Vec::new();
@@ -275,9 +314,17 @@ impl Driver {
             12 => drop(connection.next_request()),
             13 => drop(connection.reject(request)),
             14 => connection.allowed_fast(request.piece()),
-            15 => connection.extension_handshake(&ExtensionHandshake::default()),
-            16 => connection.keep_alive(),
-            _ => connection.set_geometry(self.geometry),
+            15 => {
+                connection.extension_handshake(&offer());
+                connection.metadata_request(index);
+                connection.metadata_data(index, 1, b"e");
+            }
+            16 => {
+                connection.keep_alive();
+                connection.metadata_reject(index);
+                connection.pex(&Pex::default());
+            }
+            _ => self.misbehaved |= connection.set_geometry(self.geometry).is_err(),
         }
     }
 

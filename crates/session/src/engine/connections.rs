@@ -146,7 +146,8 @@ impl<F> Engine<F> {
             link.connection.accept(ours);
         }
         if let Some(pieces) = swarm.pieces() {
-            link.connection.set_geometry(pieces.geometry());
+            let checked = link.connection.set_geometry(pieces.geometry());
+            debug_assert_eq!(checked, Ok(()), "a peer that has said nothing broke a rule");
             link.connection.bitfield(pieces.have());
         }
         if link.connection.extension_protocol() {

@@ -69,6 +69,8 @@ impl Transfer {
             Received::Cancel(_)
             | Received::KeepAlive
             | Received::Port(_)
+            | Received::Metadata(_)
+            | Received::Pex(_)
             | Received::Extended { .. }
             | Received::Unknown { .. } => {}
             // These do not reach a link that is open.
