@@ -236,30 +236,55 @@ impl Builder {
     }
 
     fn torrent(&self, info: Owned) -> Owned {
-        let mut entries = vec![("info", info)];
+        let mut entries = tracker_entries(&self.trackers);
+        entries.extend(web_seed_entry(&self.web_seeds));
+        entries.push(("info", info));
         let mut text = |key, text: &Option<String>| {
             entries.extend(text.as_deref().map(|text| (key, text.into())));
         };
         text("comment", &self.comment);
         text("created by", &self.created_by);
-        let urls: Vec<&String> = self.trackers.iter().flatten().collect();
-        text("announce", &urls.first().map(|url| (*url).clone()));
         entries.extend(self.creation_date.map(|seconds| ("creation date", seconds.into())));
-        if urls.len() > 1 {
-            let tiers = self.trackers.iter().filter(|tier| !tier.is_empty());
-            entries.push(("announce-list", tiers.map(|tier| url_list(tier)).collect()));
-        }
-        match self.web_seeds.as_slice() {
-            [] => {}
-            [url] => entries.push(("url-list", url.as_str().into())),
-            urls => entries.push(("url-list", url_list(urls))),
-        }
         Owned::dict(entries)
     }
 }
 
+/// Returns the torrent with this `info` dictionary, byte for byte, and these keys beside it.
+pub(crate) fn around_info(info: &[u8], trackers: &[Vec<String>], web_seeds: &[String]) -> Vec<u8> {
+    // In the order of BEP 3 `announce` and `announce-list` come before `info`, `url-list` after.
+    let mut torrent = encode(&Owned::dict(tracker_entries(trackers)));
+    let rest = encode(&Owned::dict(web_seed_entry(web_seeds)));
+    torrent.pop();
+    torrent.reserve_exact(6 + info.len() + rest.len());
+    torrent.extend_from_slice(b"4:info");
+    torrent.extend_from_slice(info);
+    torrent.extend_from_slice(rest.strip_prefix(b"d").unwrap_or_default());
+    torrent
+}
+
+/// Returns `announce`, and `announce-list` if there is more than one tracker.
+fn tracker_entries(trackers: &[Vec<String>]) -> Vec<(&'static str, Owned)> {
+    let mut urls = trackers.iter().flatten();
+    let first = urls.next().map(|url| ("announce", Owned::from(url.as_str())));
+    let list = urls.next().map(|_| {
+        let tiers = trackers.iter().filter(|tier| !tier.is_empty());
+        ("announce-list", tiers.map(|tier| url_list(tier)).collect())
+    });
+    first.into_iter().chain(list).collect()
+}
+
+/// Returns `url-list` if there is a web seed.
+fn web_seed_entry(web_seeds: &[String]) -> Option<(&'static str, Owned)> {
+    let urls = match web_seeds {
+        [] => return None,
+        [url] => url.as_str().into(),
+        urls => url_list(urls),
+    };
+    Some(("url-list", urls))
+}
+
 /// Returns `urls` as a bencoded list.
-pub(crate) fn url_list(urls: &[String]) -> Owned {
+fn url_list(urls: &[String]) -> Owned {
     urls.iter().map(|url| Owned::from(url.as_str())).collect()
 }
 

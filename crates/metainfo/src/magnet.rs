@@ -1,7 +1,7 @@
 //! Magnet links: the info-hash of a torrent and hints for finding its peers (BEP 9, BEP 53).
 //!
 //! ```text
-//! magnet:?xt=urn:btih:HASH&xt=urn:btmh:1220HASH&dn=NAME&tr=TRACKER&ws=WEB-SEED&x.pe=PEER&so=0,2-4&xl=SIZE
+//! magnet:?xt=urn:btih:HASH&xt=urn:btmh:1220HASH&dn=NAME&tr=TRACKER&ws=WEB-SEED&x.pe=PEER&dht=NODE&so=0,2-4&xl=SIZE
 //! ```
 
 use std::fmt;
@@ -43,6 +43,8 @@ pub struct Magnet {
     pub web_seeds: Vec<String>,
     /// `x.pe`: peers, as `host:port`, `1.2.3.4:port` or `[ipv6]:port`.
     pub peers: Vec<String>,
+    /// `dht`: DHT nodes to ask, in the forms of `peers`. libtorrent defined it.
+    pub dht_nodes: Vec<String>,
     /// `so`: the indices of the selected files; every file if empty (BEP 53).
     pub select_only: Vec<RangeInclusive<u32>>,
     /// `xl`: the size of the data in bytes.
@@ -97,9 +99,22 @@ impl Magnet {
             trackers: Vec::new(),
             web_seeds: Vec::new(),
             peers: Vec::new(),
+            dht_nodes: Vec::new(),
             select_only: Vec::new(),
             length: None,
         }
+    }
+
+    /// Makes a link from a bare info-hash of 40 hexadecimal or 32 base32 digits. Returns `None` for
+    /// any other text.
+    pub fn from_bare_hash(text: &str) -> Option<Self> {
+        parse_v1(text).map(|hash| Self::new(InfoHashes::V1(hash)))
+    }
+
+    /// Returns the trackers as [`Metainfo::from_info`](crate::Metainfo::from_info) takes them: each
+    /// is a tier of its own, so that each is asked (BEP 12).
+    pub fn tracker_tiers(&self) -> Vec<Vec<String>> {
+        self.trackers.iter().map(|url| vec![url.clone()]).collect()
     }
 
     /// Returns whether the link selects file `index`.
@@ -111,7 +126,8 @@ impl Magnet {
 impl FromStr for Magnet {
     type Err = MagnetError;
 
-    /// Parses a link. Ignores unknown parameters, and hints (`x.pe`, `xl`) that are malformed.
+    /// Parses a link. Ignores unknown parameters, and hints (`x.pe`, `dht`, `xl`) that are
+    /// malformed.
     fn from_str(text: &str) -> Result<Self, MagnetError> {
         let text = text.trim();
         if text.len() > MAX_MAGNET_LENGTH {
@@ -133,7 +149,8 @@ impl Magnet {
             "dn" if self.name.is_none() => self.name = Some(decoded(&value.replace('+', " "))),
             "tr" => add_distinct(&mut self.trackers, value),
             "ws" => add_distinct(&mut self.web_seeds, value),
-            "x.pe" if is_peer(decoded(value).trim()) => add_distinct(&mut self.peers, value),
+            "x.pe" if has_port(decoded(value).trim()) => add_distinct(&mut self.peers, value),
+            "dht" if has_port(decoded(value).trim()) => add_distinct(&mut self.dht_nodes, value),
             "so" => self.select_only.extend(selection(decoded(value).trim())?),
             "xl" => self.length = decoded(value).trim().parse().ok().or(self.length),
             _ => {}
@@ -236,7 +253,7 @@ fn base32_digit(digit: u8) -> Option<u64> {
 }
 
 /// Returns whether `text` is a host and a port other than 0.
-fn is_peer(text: &str) -> bool {
+fn has_port(text: &str) -> bool {
     let Some((host, port)) = text.rsplit_once(':') else { return false };
     let bracketed = host.starts_with('[') && host.ends_with(']');
     let host_fits = !host.is_empty() && (bracketed || !host.contains(':'));
@@ -271,6 +288,7 @@ impl fmt::Display for Magnet {
         write_parameters(f, "tr", &self.trackers)?;
         write_parameters(f, "ws", &self.web_seeds)?;
         write_parameters(f, "x.pe", &self.peers)?;
+        write_parameters(f, "dht", &self.dht_nodes)?;
         for (position, range) in self.select_only.iter().enumerate() {
             f.write_str(if position == 0 { "&so=" } else { "," })?;
             match (range.start(), range.end()) {

@@ -1,9 +1,9 @@
 //! A `.torrent` file: the `info` dictionary and the keys beside it.
 
-use bencode::{Owned, Raw, Value, encode};
+use bencode::Value;
 use bt_types::{InfoHashV1, InfoHashes};
 
-use crate::build::url_list;
+use crate::build::around_info;
 use crate::{Info, Magnet, MetainfoError, MetainfoWarning, parse};
 
 /// The longest `.torrent` file, in bytes.
@@ -44,27 +44,29 @@ impl Metainfo {
     }
 
     /// Makes a torrent from the raw bytes of its `info` dictionary, as peers send it for a magnet
-    /// link (BEP 9), and the tiers of trackers from the link. The caller compares
+    /// link (BEP 9), and the tiers of trackers and the web seeds from the link. The caller compares
     /// [`Self::info_hashes`] with the link's.
     ///
+    /// [`Self::raw`] is the `.torrent` file, with `info` byte for byte. [`Self::raw_info`] is a part
+    /// of it, so that `info` is in memory once.
+    ///
     /// # Errors
-    /// See [`MetainfoErrorKind`](crate::MetainfoErrorKind). The offset counts from the start of the
-    /// new torrent.
+    /// See [`MetainfoErrorKind`](crate::MetainfoErrorKind). If `info` is not bencode, the offset
+    /// counts from its start, else from that of the new torrent.
     pub fn from_info(
         info: impl Into<Vec<u8>>,
         trackers: &[Vec<String>],
+        web_seeds: &[String],
     ) -> Result<Self, MetainfoError> {
         let info = info.into();
         if info.len() > MAX_METAINFO_LENGTH {
             return Err(parse::too_long(info.len()));
         }
-        let document = parse::OPTIONS.parse(&info)?;
-        let mut entries = vec![("info", Owned::Raw(Raw::from(document.root())))];
-        if !trackers.is_empty() {
-            let tiers = trackers.iter().map(|tier| url_list(tier));
-            entries.push(("announce-list", Owned::list(tiers)));
-        }
-        Self::parse(encode(&Owned::dict(entries)))
+        // Else it might add keys beside `info`.
+        drop(parse::OPTIONS.parse(&info)?);
+        let torrent = around_info(&info, trackers, web_seeds);
+        drop(info);
+        Self::parse(torrent)
     }
 
     /// Returns the `info` dictionary: name, files, pieces.
@@ -133,7 +135,8 @@ impl Metainfo {
         self.info.document.root().get(key)
     }
 
-    /// Returns the exact bytes of the `info` dictionary.
+    /// Returns the exact bytes of the `info` dictionary: what peers ask for that have a magnet link
+    /// (BEP 9).
     pub fn raw_info(&self) -> &[u8] {
         self.info.raw()
     }

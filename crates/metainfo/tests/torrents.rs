@@ -46,7 +46,7 @@ fn info_hash_is_of_raw_bytes() {
     assert_eq!(metainfo.unsorted(), Some(17));
     let expected = "9c83b8a83cbd7bf3dd2ae35b3e50b72bb49451f5";
     assert_eq!(metainfo.info_hash().to_string(), expected);
-    let again = Metainfo::from_info(info, &[vec!["http://t".to_owned()]]).unwrap();
+    let again = Metainfo::from_info(info, &[vec!["http://t".to_owned()]], &[]).unwrap();
     assert_eq!(again.info_hash(), metainfo.info_hash());
     assert_eq!(again.trackers(), [["http://t"]]);
 }
@@ -77,9 +77,36 @@ fn magnet_link_has_the_hints() {
 }
 
 #[test]
+fn torrent_of_a_link_keeps_info() {
+    let info = "d12:piece lengthi16384e4:name1:n6:lengthi1e6:pieces20:aaaaaaaaaaaaaaaaaaaae";
+    let link: Magnet = "magnet:?xt=urn:btih:0123456789abcdef0123456789abcdef01234567\
+                        &tr=http://a&tr=http://b&ws=http://w/1&ws=http://w/2"
+        .parse()
+        .unwrap();
+    let torrent = Metainfo::from_info(info, &link.tracker_tiers(), &link.web_seeds).unwrap();
+    let expected = format!(
+        "d8:announce8:http://a13:announce-listll8:http://ael8:http://bee4:info{info}\
+         8:url-listl10:http://w/110:http://w/2ee"
+    );
+    assert_eq!(str::from_utf8(torrent.raw()), Ok(&*expected));
+    assert_eq!(torrent.raw_info(), info.as_bytes());
+    // It is a part of the torrent, not a copy.
+    assert!(torrent.raw().as_ptr_range().contains(&torrent.raw_info().as_ptr()));
+    assert_eq!(torrent.trackers(), [["http://a"], ["http://b"]]);
+    assert_eq!(torrent.web_seeds(), ["http://w/1", "http://w/2"]);
+    assert_eq!(Metainfo::parse(torrent.raw()), Ok(torrent));
+
+    let bare = Metainfo::from_info(info, &[vec![]], &[]).unwrap();
+    assert_eq!(str::from_utf8(bare.raw()), Ok(&*format!("d4:info{info}e")));
+}
+
+#[test]
 fn metadata_without_dictionary_is_refused() {
-    for info in ["", "i1e", "le", "de", "d1:a", "dede"] {
-        assert!(Metainfo::from_info(info, &[]).is_err(), "{info}");
+    let inner = "d6:lengthi1e4:name1:n12:piece lengthi16384e6:pieces20:aaaaaaaaaaaaaaaaaaaae";
+    assert!(Metainfo::from_info(inner, &[], &[]).is_ok());
+    let beside = format!("{inner}8:url-list8:http://x");
+    for info in ["", "i1e", "le", "de", "d1:a", "dede", &beside, &inner[..inner.len() - 1]] {
+        assert!(Metainfo::from_info(info, &[], &[]).is_err(), "{info}");
     }
 }
 

@@ -204,7 +204,7 @@ fn duplicate_keys_are_a_warning() {
     let raw = &twice[7..twice.len() - "8:announce1:a8:announce1:be".len()];
     assert_eq!(metainfo.raw_info(), raw);
     assert_eq!(metainfo.info_hash(), InfoHashV1(Sha1::digest(raw).into()));
-    let again = Metainfo::from_info(raw, &[]).unwrap();
+    let again = Metainfo::from_info(raw, &[], &[]).unwrap();
     assert_eq!(again.info_hash(), metainfo.info_hash());
 }
 

@@ -77,7 +77,11 @@ fn check_mapped(raw: &[u8]) {
 /// # Panics
 /// If a promise is broken.
 pub(crate) fn magnet(data: &[u8]) {
-    if let Some(magnet) = str::from_utf8(data).ok().and_then(|text| text.parse::<Magnet>().ok()) {
+    let text = str::from_utf8(data).unwrap_or_default();
+    if let Some(bare) = Magnet::from_bare_hash(text) {
+        assert_eq!(format!("magnet:?xt=urn:btih:{text}").parse(), Ok(bare));
+    }
+    if let Ok(magnet) = text.parse::<Magnet>() {
         assert_eq!(
             magnet.to_string().parse(),
             Ok(magnet),
@@ -92,8 +96,11 @@ fn check_metainfo(metainfo: &Metainfo, data: &[u8]) {
     assert_eq!(info.piece_hashes().len(), info.geometry().piece_count() as usize);
     check_paths(info);
     check_ranges(info);
-    let again = Metainfo::from_info(metainfo.raw_info(), metainfo.trackers());
-    assert_eq!(again.map(|again| again.info_hashes()), Ok(metainfo.info_hashes()));
+    let (trackers, web_seeds) = (metainfo.trackers(), metainfo.web_seeds());
+    let again = Metainfo::from_info(metainfo.raw_info(), trackers, web_seeds).expect("a torrent");
+    assert_eq!(again.info_hashes(), metainfo.info_hashes());
+    assert_eq!(again.raw_info(), metainfo.raw_info());
+    assert_eq!((again.trackers(), again.web_seeds()), (trackers, web_seeds));
     let link = metainfo.magnet().to_string();
     if link.len() <= MAX_MAGNET_LENGTH {
         let hashes = link.parse::<Magnet>().map(|link| link.info_hashes);
