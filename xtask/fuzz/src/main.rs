@@ -7,6 +7,8 @@
 mod bencode_fuzz;
 #[path = "../../../crates/tracker-http/tests/fuzz/mod.rs"]
 mod http;
+#[path = "../../../crates/lsd/tests/fuzz/mod.rs"]
+mod local;
 #[path = "../../../crates/metainfo/tests/fuzz/mod.rs"]
 mod metainfo_fuzz;
 #[path = "../../../crates/peer-wire/tests/fuzz/mod.rs"]
@@ -31,6 +33,7 @@ const TARGETS: &[(&str, Target)] = &[
     ("http_scrape", http::scrape),
     ("http_url", http::url),
     ("journal", piece_store::fuzz::journal),
+    ("lsd", local::lsd),
     ("magnet", metainfo_fuzz::magnet),
     ("paths", metainfo_fuzz::paths),
     ("peer_connection", peer::connection),
