@@ -6,7 +6,7 @@
 //! - [`HttpTracker`] and [`UdpTracker`] are working trackers, until an [`Answer`] changes that.
 //! - [`WebServer`] sends any response.
 //! - [`ScriptedPeer`] is an honest seeder or leecher, or one with the fault that its [`Behaviour`]
-//!   names.
+//!   names. It serves metadata, well or with a [`MetadataBehaviour`].
 //! - [`hostile::Crowd`] is a set of peers that may send any bytes; [`raw`] encodes messages for them.
 //! - [`Payload`] is files with data from a seed, and their torrent.
 //! - [`replay`] runs a fuzz target on its corpus; [`Choices`] turns a fuzzer's bytes into decisions.
@@ -33,7 +33,7 @@
 //! joins its threads. Tests do not sleep but use `wait_for`. This crate encodes messages and
 //! torrents itself, not with the crates under test. Each test gets new files and ports.
 //!
-//! Protocols: BEP 3 (peers, HTTP trackers), 6, 7, 10, 12, 15, 23, 27, 41, 48.
+//! Protocols: BEP 3 (peers, HTTP trackers), 6, 7, 9, 10, 12, 15, 23, 27, 41, 48.
 
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)] // Real sockets and files.
 
@@ -53,6 +53,6 @@ pub use bt_types::{AnnounceEvent, Geometry, InfoHashV1, PeerId, Sha1Digest};
 pub use choices::Choices;
 pub use corpus::replay;
 pub use payload::{Difference, Payload, PayloadBuilder, bytes, sha1};
-pub use peer::{Behaviour, Script, ScriptedPeer, Seen};
+pub use peer::{Behaviour, MetadataBehaviour, Script, ScriptedPeer, Seen};
 pub use tracker::{Answer, BodyCoding, HttpTracker, SeenAnnounce, Tracker, UdpTracker, gzip};
 pub use web::WebServer;

@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::io::{self, Read as _};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -85,7 +86,12 @@ impl PayloadBuilder {
         let geometry = Geometry::new(total, u64::from(self.piece_length))
             .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
         let data = bytes(self.seed, total);
-        let (torrent, info_hash) = self.torrent(&data);
+        let info = self.info(&data).encode();
+        let info_hash = InfoHashV1(sha1(&info).0);
+        let length = info.len();
+        let torrent = self.torrent(info);
+        // It is the last value, before the end of the dictionary.
+        let info = torrent.len() - 1 - length..torrent.len() - 1;
         let torrent_path = root.join(format!("{}.torrent", self.name));
         let folder = root.join("data");
         write_files(&folder, &self, &data)?;
@@ -99,16 +105,15 @@ impl PayloadBuilder {
             geometry,
             info_hash,
             torrent,
+            info,
             torrent_path,
             folder,
             _temporary: temporary,
         })
     }
 
-    /// Encodes the .torrent and computes its info-hash.
-    fn torrent(&self, data: &[u8]) -> (Vec<u8>, InfoHashV1) {
-        let info = self.info(data).encode();
-        let info_hash = InfoHashV1(sha1(&info).0);
+    /// Encodes the .torrent with this `info` dictionary.
+    fn torrent(&self, info: Vec<u8>) -> Vec<u8> {
         let mut entries = Vec::new();
         if let Some(first) = self.tiers.iter().flatten().next() {
             let tiers = self.tiers.iter().map(texts).collect();
@@ -116,7 +121,7 @@ impl PayloadBuilder {
                 vec![("announce", first.as_str().into()), ("announce-list", Ben::List(tiers))];
         }
         entries.push(("info", Ben::Raw(info)));
-        (Ben::Dict(entries).encode(), info_hash)
+        Ben::Dict(entries).encode()
     }
 
     fn info(&self, data: &[u8]) -> Ben {
@@ -155,6 +160,8 @@ pub struct Payload {
     geometry: Geometry,
     info_hash: InfoHashV1,
     torrent: Vec<u8>,
+    /// The range of the .torrent that is `info`.
+    info: Range<usize>,
     torrent_path: PathBuf,
     folder: PathBuf,
     _temporary: Option<TempDir>,
@@ -223,6 +230,16 @@ impl Payload {
     /// The SHA-1 of the `info` dictionary.
     pub fn info_hash(&self) -> InfoHashV1 {
         self.info_hash
+    }
+
+    /// The bytes of the `info` dictionary: the metadata that peers exchange (BEP 9).
+    pub fn info(&self) -> &[u8] {
+        &self.torrent[self.info.clone()]
+    }
+
+    /// A magnet link with nothing but the info-hash.
+    pub fn magnet(&self) -> String {
+        format!("magnet:?xt=urn:btih:{}", self.info_hash)
     }
 
     /// The bytes of the .torrent.

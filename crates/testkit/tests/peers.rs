@@ -6,7 +6,7 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
 
-use testkit::{Behaviour, Payload, Script, ScriptedPeer};
+use testkit::{Behaviour, MetadataBehaviour, Payload, Script, ScriptedPeer, sha1};
 
 const LIMIT: Duration = Duration::from_secs(20);
 
@@ -113,6 +113,92 @@ fn extension_handshake_is_sent() {
     let mut reply = vec![0; 68 + 4 + expected.len()];
     stream.read_exact(&mut reply).unwrap();
     assert_eq!(&reply[72..], expected);
+}
+
+/// A payload with four pieces of metadata, the last one short.
+fn large_metadata() -> Payload {
+    let payload = Payload::file("large", 2700 * 256).piece_length(256).create().unwrap();
+    assert_eq!(payload.info().len().div_ceil(16384), 4);
+    payload
+}
+
+/// Starts a seeder that serves the metadata with `behaviour`, and a peer that fetches it.
+fn fetch(payload: &Payload, behaviour: MetadataBehaviour) -> (ScriptedPeer, ScriptedPeer) {
+    let seeder = Script::seeder(payload).metadata(payload, behaviour).listen();
+    let script = Script::leecher(payload).fetches_metadata();
+    let leecher = script.connect(seeder.address()).unwrap();
+    (seeder, leecher)
+}
+
+#[test]
+fn metadata_is_served() {
+    let payload = large_metadata();
+    assert_eq!(sha1(payload.info()).0, payload.info_hash().0);
+    let (seeder, leecher) = fetch(&payload, MetadataBehaviour::Honest);
+    let length = payload.info().len() as u64;
+    assert!(leecher.wait_for(LIMIT, |seen| seen.metadata_received == length));
+    assert_eq!(leecher.metadata(), payload.info());
+    assert!(seeder.wait_for(LIMIT, |seen| seen.metadata_sent == 4));
+    assert_eq!(seeder.seen().metadata_requests, [0, 1, 2, 3]);
+    assert!(leecher.wait_for(LIMIT, |seen| seen.complete), "the transfer goes on");
+}
+
+#[test]
+fn bad_metadata_is_served() {
+    use MetadataBehaviour::{Claims, Corrupt, Oversized, Unasked};
+    let payload = large_metadata();
+    let info = payload.info();
+    let flipped = |at: usize| {
+        let mut bytes = info.to_vec();
+        bytes[at] ^= 1;
+        bytes
+    };
+    let oversized = info.chunks(16384).enumerate().flat_map(|(piece, bytes)| {
+        let extra = (piece < 3).then(|| info[(piece + 1) * 16384]);
+        bytes.iter().copied().chain(extra).collect::<Vec<_>>()
+    });
+    for (behaviour, expected) in [
+        (Corrupt { piece: 2 }, flipped(2 * 16384)),
+        (Claims { length: 100 }, info[..100].to_vec()),
+        (Claims { length: info.len() as i64 + 2 }, [info, &[0, 0]].concat()),
+        (Oversized, oversized.collect()),
+        (Unasked, info.to_vec()),
+    ] {
+        let (_seeder, leecher) = fetch(&payload, behaviour);
+        let length = expected.len() as u64;
+        assert!(leecher.wait_for(LIMIT, |seen| seen.metadata_received == length), "{behaviour:?}");
+        assert!(leecher.metadata() == expected, "{behaviour:?}");
+    }
+}
+
+#[test]
+fn no_metadata_is_served() {
+    use MetadataBehaviour::{Claims, Dribbles, Rejects, Silent};
+    let payload = large_metadata();
+    let (_seeder, leecher) = fetch(&payload, Rejects);
+    assert!(leecher.wait_for(LIMIT, |seen| seen.metadata_rejects == 4));
+    let (seeder, leecher) = fetch(&payload, Silent);
+    assert!(seeder.wait_for(LIMIT, |seen| seen.metadata_requests.len() == 4));
+    assert_eq!(leecher.seen().metadata_rejects, 0);
+    for length in [0, -1, i64::MIN] {
+        let (seeder, leecher) = fetch(&payload, Claims { length });
+        assert!(leecher.wait_for(LIMIT, |seen| seen.complete), "{length}");
+        assert_eq!(seeder.seen().metadata_requests, []);
+    }
+    // Dropping a peer ends its longest pause.
+    let (seeder, leecher) = fetch(&payload, Dribbles { pace: Duration::from_secs(3600) });
+    assert!(seeder.wait_for(LIMIT, |seen| !seen.metadata_requests.is_empty()));
+    assert_eq!(leecher.metadata(), []);
+}
+
+#[test]
+fn dribbled_metadata_comes_in_the_end() {
+    let payload = payload();
+    let pace = Duration::from_micros(10);
+    let (_seeder, leecher) = fetch(&payload, MetadataBehaviour::Dribbles { pace });
+    let length = payload.info().len() as u64;
+    assert!(leecher.wait_for(LIMIT, |seen| seen.metadata_received == length));
+    assert_eq!(leecher.metadata(), payload.info());
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::net::TcpStream;
 use bt_types::{Bitfield, BlockRequest, InfoHashV1, PieceIndex};
 
 use super::wire::{self, Handshake, Wire};
-use super::{Behaviour, Shared, State};
+use super::{Behaviour, Shared, State, metadata};
 use crate::payload;
 use crate::raw;
 
@@ -30,9 +30,11 @@ fn serve(shared: &Shared, stream: TcpStream, is_outgoing: bool) {
     shared.note(|seen| seen.ended += 1);
 }
 
-struct Connection<'a> {
-    shared: &'a Shared,
-    wire: Wire,
+pub(super) struct Connection<'a> {
+    pub(super) shared: &'a Shared,
+    pub(super) wire: Wire,
+    /// The other side's id of the metadata extension.
+    pub(super) their_metadata_id: u8,
     fast: bool,
     theirs: Bitfield,
     choked: bool,
@@ -62,6 +64,7 @@ impl<'a> Connection<'a> {
         let mut connection = Self {
             shared,
             wire,
+            their_metadata_id: 0,
             fast: script.fast && theirs.fast,
             theirs: Bitfield::new(script.geometry.piece_count()),
             choked: true,
@@ -92,8 +95,8 @@ impl<'a> Connection<'a> {
 
     /// Sends the extension handshake (BEP 10), if the script has one.
     fn send_extension_handshake(&mut self) -> io::Result<()> {
-        let Some(handshake) = &self.shared.script.extended else { return Ok(()) };
-        self.wire.write(&raw::extended(0, handshake))
+        let Some(handshake) = self.shared.script.extension_handshake() else { return Ok(()) };
+        self.wire.write(&raw::extended(0, &handshake))
     }
 
     fn announce_pieces(&mut self) -> io::Result<()> {
@@ -126,6 +129,11 @@ impl<'a> Connection<'a> {
             raw::PIECE => self.handle_block(payload)?,
             raw::CANCEL => self.shared.note(|seen| seen.cancels += 1),
             raw::REJECT => self.handle_reject(payload)?,
+            raw::EXTENDED => match payload.split_first() {
+                Some((0, handshake)) => self.handle_extension_handshake(handshake)?,
+                Some((&metadata::OUR_ID, message)) => self.handle_metadata(message)?,
+                _ => {}
+            },
             _ => {}
         }
         if id == raw::CHOKE && !self.fast {
@@ -299,7 +307,7 @@ fn exchange_handshakes(
         info_hash: script.info_hash,
         peer_id: script.peer_id,
         fast: script.fast,
-        extensions: script.extended.is_some(),
+        extensions: script.extension_handshake().is_some(),
     };
     if script.behaviour == Behaviour::WrongInfoHash {
         ours.info_hash = InfoHashV1(ours.info_hash.0.map(|byte| !byte));

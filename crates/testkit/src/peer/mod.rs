@@ -4,8 +4,10 @@
 //! other [`Behaviour`] has one fault, so that a test can see how a client reacts.
 
 mod connection;
+mod metadata;
 pub(crate) mod wire;
 
+use std::collections::BTreeMap;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -16,6 +18,10 @@ use bt_types::{Bitfield, Geometry, InfoHashV1, PeerId, Sha1Digest};
 
 use crate::payload::{Payload, sha1};
 use crate::server::{Connections, TcpServer};
+
+use metadata::Served;
+
+pub use metadata::MetadataBehaviour;
 
 /// How a scripted peer behaves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -58,6 +64,8 @@ pub struct Script {
     behaviour: Behaviour,
     fast: bool,
     extended: Option<Vec<u8>>,
+    metadata: Option<Served>,
+    fetches_metadata: bool,
     delay: Duration,
     held: bool,
     announces_by_bitfield: bool,
@@ -84,6 +92,8 @@ impl Script {
             behaviour: Behaviour::Honest,
             fast: false,
             extended: None,
+            metadata: None,
+            fetches_metadata: false,
             delay: Duration::ZERO,
             held: false,
             announces_by_bitfield: false,
@@ -139,6 +149,20 @@ impl Script {
         self
     }
 
+    /// Serves the metadata of `payload` (BEP 9). The extension handshake says so, unless
+    /// [`Self::extended`] sets another.
+    pub fn metadata(mut self, payload: &Payload, behaviour: MetadataBehaviour) -> Self {
+        self.metadata = Some(Served { info: payload.info().into(), behaviour });
+        self
+    }
+
+    /// Requests all of the metadata, if the other side serves it (BEP 9). The result is
+    /// [`ScriptedPeer::metadata`].
+    pub fn fetches_metadata(mut self) -> Self {
+        self.fetches_metadata = true;
+        self
+    }
+
     /// Waits for `delay` before each block that it sends.
     pub fn delay(mut self, delay: Duration) -> Self {
         self.delay = delay;
@@ -155,6 +179,13 @@ impl Script {
     pub fn announces_by_bitfield(mut self) -> Self {
         self.announces_by_bitfield = true;
         self
+    }
+
+    /// Returns the extension handshake, or `None` without the extension protocol.
+    fn extension_handshake(&self) -> Option<Vec<u8>> {
+        let knows_metadata = self.metadata.is_some() || self.fetches_metadata;
+        let handshake = || knows_metadata.then(|| metadata::handshake(self.metadata.as_ref()));
+        self.extended.clone().or_else(handshake)
     }
 
     /// Listens on a free port of 127.0.0.1.
@@ -226,6 +257,14 @@ pub struct Seen {
     pub haves: Vec<u32>,
     /// How often the other side unchoked us.
     pub unchokes: u64,
+    /// The pieces of the metadata that the other side requested, with repetitions (BEP 9).
+    pub metadata_requests: Vec<u32>,
+    /// How many pieces of the metadata were sent.
+    pub metadata_sent: u64,
+    /// Bytes of the metadata that were received.
+    pub metadata_received: u64,
+    /// How many requests for metadata the other side rejected.
+    pub metadata_rejects: u64,
     /// Complete pieces with a wrong hash.
     pub bad_pieces: Vec<u32>,
     /// Whether every piece is verified.
@@ -281,6 +320,11 @@ impl ScriptedPeer {
         self.shared.lock().data.clone()
     }
 
+    /// Returns what came of the metadata, if it is [fetched](Script::fetches_metadata).
+    pub fn metadata(&self) -> Vec<u8> {
+        self.shared.lock().metadata.values().flatten().copied().collect()
+    }
+
     /// Waits up to `limit` until `enough` returns true for what the peer has seen. Returns whether
     /// it did.
     pub fn wait_for(&self, limit: Duration, enough: impl Fn(&Seen) -> bool) -> bool {
@@ -312,6 +356,8 @@ struct State {
     seen: Seen,
     have: Bitfield,
     data: Vec<u8>,
+    /// The pieces of the metadata that came.
+    metadata: BTreeMap<u32, Vec<u8>>,
     held: bool,
     closing: bool,
 }
@@ -326,8 +372,15 @@ impl Shared {
         }
         let have = script.have.clone();
         let seen = Seen { complete: have.is_full(), ..Seen::default() };
-        let state = Mutex::new(State { seen, have, data, held: script.held, closing: false });
-        Self { script, state, changed: Condvar::new() }
+        let state = State {
+            seen,
+            have,
+            data,
+            metadata: BTreeMap::new(),
+            held: script.held,
+            closing: false,
+        };
+        Self { script, state: Mutex::new(state), changed: Condvar::new() }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -346,8 +399,13 @@ impl Shared {
         let held = |state: &mut State| state.held && !state.closing;
         drop(self.changed.wait_while(self.lock(), held));
         if !self.script.delay.is_zero() {
-            let going = |state: &mut State| !state.closing;
-            drop(self.changed.wait_timeout_while(self.lock(), self.script.delay, going));
+            self.wait(self.script.delay);
         }
+    }
+
+    /// Waits for `pause`, or until the peer is dropped.
+    fn wait(&self, pause: Duration) {
+        let going = |state: &mut State| !state.closing;
+        drop(self.changed.wait_timeout_while(self.lock(), pause, going));
     }
 }
