@@ -14,8 +14,8 @@ pub(crate) use transfer::{DownloadArgs, NetworkArgs, PieceArgs, SeedArgs, StateA
 const ABOUT: &str = "\
 A BitTorrent client for the shell.
 
-TORRENT is a .torrent file, an http:// or https:// URL of one, or - for standard input. DIR is \
-always the folder that contains, or will contain, the torrent's file or folder.
+TORRENT is a .torrent file, an http:// or https:// URL of one, a magnet link, an info-hash, or - for \
+standard input. DIR is always the folder that contains, or will contain, the torrent's file or folder.
 
 SIZE and RATE take K, M, G and T, which are powers of 1024 (3M, 3MB and 3MiB are the same). TIME \
 takes s, m, h and d, also together (1h30m); without a unit it is in seconds.";
@@ -91,6 +91,7 @@ Examples:
 Examples:
   bt-cli info example.torrent
   bt-cli info https://example.org/example.torrent
+  bt-cli info 'magnet:?xt=urn:btih:..' -o example.torrent
   bt-cli info example.torrent --json | jq -r .magnet")]
     Info(InfoArgs),
     /// Ask a torrent's trackers for peers
@@ -180,7 +181,7 @@ Example:
 /// Where a torrent comes from.
 #[derive(Debug, Args)]
 pub(crate) struct SourceArgs {
-    /// A .torrent file, an HTTP(S) URL of one, or - for standard input
+    /// A .torrent file, an HTTP(S) URL of one, a magnet link, an info-hash, or - for standard input
     pub(crate) torrent: OsString,
     #[command(flatten)]
     pub(crate) trust: TrustArgs,
@@ -207,6 +208,22 @@ pub(crate) struct DecodeArgs {
 pub(crate) struct InfoArgs {
     #[command(flatten)]
     pub(crate) source: SourceArgs,
+    /// Show what a magnet link alone says, and ask nobody
+    #[arg(long)]
+    pub(crate) offline: bool,
+    /// Write the .torrent file here instead of showing it, - for standard output
+    #[arg(short, long, value_name = "FILE", conflicts_with = "offline")]
+    pub(crate) output: Option<PathBuf>,
+    /// Give up if the metadata of a magnet link is not there after this time; 0 for never
+    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = values::time)]
+    pub(crate) metadata_timeout: Duration,
+    /// Also ask this peer (HOST:PORT) for the metadata of a magnet link; may be given more than once
+    #[arg(long = "peer", value_name = "ADDR", help_heading = transfer::NETWORK)]
+    pub(crate) peers: Vec<String>,
+    /// Listen on this port, or on the first free one of a range, while metadata is fetched; 0 for
+    /// any
+    #[arg(long, value_name = "PORTS", default_value = "6881-6889", value_parser = values::ports, help_heading = transfer::NETWORK)]
+    pub(crate) port: values::Ports,
 }
 
 #[derive(Debug, Args)]

@@ -16,7 +16,7 @@ mod verify;
 use crate::cli::Command;
 use crate::failure::{Class, Classify, CommandResult};
 use crate::output::Output;
-use crate::signals;
+use crate::{signals, source};
 
 /// Runs one command to completion.
 pub(crate) fn run(command: &Command, output: &Output) -> CommandResult {
@@ -41,5 +41,19 @@ pub(crate) fn run(command: &Command, output: &Output) -> CommandResult {
 
 /// Whether the command must write a journal and announce `stopped` before a signal ends it.
 fn needs_clean_shutdown(command: &Command) -> bool {
-    matches!(command, Command::DownloadPiece(_) | Command::Download(_) | Command::Seed(_))
+    match command {
+        Command::DownloadPiece(_) | Command::Download(_) | Command::Seed(_) => true,
+        // The metadata of a link is fetched in a session.
+        Command::Info(arguments) => {
+            source::link(&arguments.source.torrent).is_ok_and(|link| link.is_some())
+        }
+        Command::Decode(_)
+        | Command::Peers(_)
+        | Command::Scrape(_)
+        | Command::Handshake(_)
+        | Command::Create(_)
+        | Command::Verify(_)
+        | Command::Completions(_)
+        | Command::Man(_) => false,
+    }
 }

@@ -19,6 +19,7 @@ mod failure;
 mod identity;
 mod logging;
 mod output;
+mod saved;
 mod selection;
 mod signals;
 mod source;

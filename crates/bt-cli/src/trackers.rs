@@ -9,12 +9,12 @@ use std::time::{Duration, Instant};
 
 use bt_types::{AnnounceReply, AnnounceRequest, InfoHashV1, PeerId, ScrapeEntry, TrackerPeer};
 use crossbeam_channel::{Receiver, bounded};
-use metainfo::Metainfo;
 use session::limits::MAX_TRACKERS;
 use tracker_http::{AnnounceError, FetchError, Fetcher, FetcherConfig};
 
 use crate::failure::{Class, Failure, chain};
 use crate::identity::{CLIENT_NAME, PEER_ID_PREFIX};
+use crate::source::NamedTorrent;
 
 /// The time after the timeout in which a request can still report its own error.
 const GRACE: Duration = Duration::from_millis(500);
@@ -167,13 +167,8 @@ fn vagueness(error: &AnnounceError) -> u8 {
 ///
 /// # Errors
 /// Network if there is none.
-pub(crate) fn urls(metainfo: &Metainfo) -> Result<Vec<String>, Failure> {
-    let mut urls: Vec<String> = Vec::new();
-    for url in metainfo.trackers().iter().flatten() {
-        if !urls.contains(url) {
-            urls.push(url.clone());
-        }
-    }
+pub(crate) fn urls(torrent: &NamedTorrent) -> Result<Vec<String>, Failure> {
+    let urls = torrent.trackers();
     if urls.is_empty() {
         return Err(Failure::new(Class::Network, "the torrent names no tracker"));
     }
@@ -182,14 +177,15 @@ pub(crate) fn urls(metainfo: &Metainfo) -> Result<Vec<String>, Failure> {
 
 /// Returns an announce for a torrent of which we have nothing.
 pub(crate) fn announce_request(
-    metainfo: &Metainfo,
+    torrent: &NamedTorrent,
     port: u16,
     ip: Option<IpAddr>,
 ) -> AnnounceRequest {
     let peer_id = PeerId::new(PEER_ID_PREFIX, rand::random());
-    let mut request = AnnounceRequest::new(metainfo.info_hash(), peer_id);
+    let mut request = AnnounceRequest::new(torrent.description.info_hash(), peer_id);
     request.port = port;
-    request.left = metainfo.info().geometry().total();
+    // Not 0, which a seeder announces.
+    request.left = torrent.size().unwrap_or(1);
     request.key = rand::random();
     request.ip = ip;
     request

@@ -9,6 +9,7 @@
 
 mod advice;
 mod events;
+mod metadata;
 mod setup;
 mod torrent;
 mod tracker_news;
@@ -19,12 +20,13 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, select, tick};
 use metainfo::Metainfo;
-use session::{AddTorrent, Event, EventKind, Session, SessionConfig};
+use session::{AddTorrent, Event, EventKind, Session, SessionConfig, TorrentKey};
 
 use crate::failure::{Class, Classify, CommandResult, End, Failure, chain};
 use crate::output::Output;
 use crate::signals;
 
+pub(crate) use metadata::{MetadataPlan, selected, write_new};
 pub(crate) use setup::{session_config, state_dir, writable_state_dir};
 pub(crate) use torrent::Torrent;
 
@@ -44,6 +46,9 @@ pub(crate) struct Transfer {
     /// Why torrents that were asked for could not start.
     left_out: Vec<Failure>,
     view: View,
+    /// What happens to the metadata of links.
+    plan: Option<MetadataPlan>,
+    output: Output,
     signal: Receiver<()>,
 }
 
@@ -54,7 +59,15 @@ impl Transfer {
         let session = Session::start(config).map_err(|error| setup::start_failure(&error))?;
         log::info!("listening on {}", address_list(session.listen_addresses()));
         let view = View::new(output);
-        Ok(Self { session, torrents: Vec::new(), left_out: Vec::new(), view, signal })
+        Ok(Self {
+            session,
+            torrents: Vec::new(),
+            left_out: Vec::new(),
+            view,
+            plan: None,
+            output: output.clone(),
+            signal,
+        })
     }
 
     /// Shows the user the addresses on which peers can reach this program.
@@ -63,6 +76,11 @@ impl Transfer {
             let addresses = address_list(self.session.listen_addresses());
             output.note(&format!("listening on {addresses}"));
         }
+    }
+
+    /// Sets what happens once the metadata of a link is there.
+    pub(crate) fn set_metadata_plan(&mut self, plan: MetadataPlan) {
+        self.plan = Some(plan);
     }
 
     /// Leaves the printing of results to the command.
@@ -84,7 +102,8 @@ impl Transfer {
 
     /// Counts a torrent that cannot start as failed, for the reason that `failure` gives.
     pub(crate) fn leave_out(&mut self, metainfo: &Metainfo, failure: Failure) {
-        self.left_out.push(about(metainfo, failure));
+        let (hash, name) = (metainfo.info_hash().to_string(), metainfo.info().name());
+        self.left_out.push(about(hash, name, failure));
     }
 
     /// Transfers until every torrent is over. Returns the first failure if there is one.
@@ -127,6 +146,9 @@ impl Transfer {
             self.refresh();
         }
         let is_last = matches!(event.kind, EventKind::Stopped { .. });
+        if let EventKind::MetadataReceived(metainfo) = &event.kind {
+            self.handle_metadata(event.torrent, index, metainfo);
+        }
         let torrent = &mut self.torrents[index];
         torrent.handle_event(now, &event.kind);
         self.view.event(torrent, &event.kind)?;
@@ -135,6 +157,29 @@ impl Transfer {
             self.view.over(&self.torrents[index], is_alone)?;
         }
         Ok(())
+    }
+
+    /// The metadata of a link is there: it is kept, and the torrent goes on unless only the
+    /// metadata is wanted, or the user selected files that it does not have.
+    fn handle_metadata(&mut self, key: TorrentKey, index: usize, metainfo: &Metainfo) {
+        let Some(plan) = &self.plan else { return };
+        let torrent = &mut self.torrents[index];
+        torrent.set_saved_as(plan.keep(metainfo, &self.output));
+        let selected = plan.select(metainfo, torrent.link(), &self.output);
+        let sent = match selected {
+            Ok(selected) if plan.download_to.is_some() => self.session.select(key, selected),
+            Ok(_) => {
+                torrent.set_reached_goal();
+                self.session.stop(key)
+            }
+            Err(failure) => {
+                torrent.fail(failure);
+                self.session.stop(key)
+            }
+        };
+        if sent.is_err() {
+            log::error!("the session does not take commands");
+        }
     }
 
     fn handle_tick(&mut self) -> CommandResult {
@@ -193,14 +238,14 @@ fn failures(torrents: &[Torrent], left_out: &[Failure]) -> Vec<Failure> {
     let mut failed: Vec<(&Torrent, &Failure)> =
         torrents.iter().filter_map(|torrent| Some((torrent, torrent.failure()?))).collect();
     failed.sort_by_key(|(torrent, _)| torrent.over_since());
-    let failed =
-        failed.into_iter().map(|(torrent, failure)| about(&torrent.metainfo, failure.clone()));
+    let failed = failed
+        .into_iter()
+        .map(|(torrent, failure)| about(torrent.info_hash(), torrent.name(), failure.clone()));
     left_out.iter().cloned().chain(failed).collect()
 }
 
 /// Adds the name and info-hash of the torrent that `failure` is about.
-fn about(metainfo: &Metainfo, failure: Failure) -> Failure {
-    let (hash, name) = (metainfo.info_hash().to_string(), metainfo.info().name());
+fn about(hash: String, name: &str, failure: Failure) -> Failure {
     failure.with("info_hash", hash).within(name)
 }
 

@@ -1,7 +1,7 @@
 //! Checks an `info` dictionary that came from peers (BEP 9).
 
-use bt_types::{BLOCK_LENGTH, InfoHashV1, Sha1Digest};
-use metainfo::{Metainfo, MetainfoError};
+use bt_types::{BLOCK_LENGTH, Sha1Digest};
+use metainfo::{Magnet, Metainfo, MetainfoError};
 use piece_hash::sha1;
 
 /// The length of a piece of an `info` dictionary in bytes; the last one may be shorter (BEP 9).
@@ -31,16 +31,12 @@ pub struct CheckedInfo {
     pub digests: Vec<Sha1Digest>,
 }
 
-/// Compares the SHA-1 of `info` with `expected`, and parses it.
-pub(crate) fn check_info(
-    expected: InfoHashV1,
-    info: Vec<u8>,
-    trackers: &[Vec<String>],
-) -> Result<CheckedInfo, InfoError> {
+/// Compares the SHA-1 of `info` with the info-hash in `link`, and parses it.
+pub(crate) fn check_info(link: &Magnet, info: Vec<u8>) -> Result<CheckedInfo, InfoError> {
     let digests = info.chunks(INFO_PIECE_LENGTH).map(sha1).collect();
-    if sha1(&info).0 != expected.0 {
+    if sha1(&info).0 != link.info_hashes.wire().0 {
         return Err(InfoError::Hash { digests });
     }
-    let metainfo = Box::new(Metainfo::from_info(info, trackers)?);
+    let metainfo = Box::new(Metainfo::from_info(info, &link.tracker_tiers(), &link.web_seeds)?);
     Ok(CheckedInfo { metainfo, digests })
 }

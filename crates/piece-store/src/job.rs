@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use bt_types::{Bitfield, InfoHashV1, PieceIndex, Sha1Digest};
+use bt_types::{Bitfield, PieceIndex, Sha1Digest};
+use metainfo::Magnet;
 
 use crate::info::check_info;
 use crate::store::{STRIP_LENGTH, SharedDisk};
@@ -28,12 +29,10 @@ pub enum Job {
         torrent: TorrentKey,
         /// A number for the answer.
         attempt: u64,
-        /// The info-hash.
-        expected: InfoHashV1,
+        /// The link: its info-hash, and the trackers and web seeds that the torrent gets.
+        link: Arc<Magnet>,
         /// The bytes.
         info: Vec<u8>,
-        /// The tiers of trackers that the torrent gets.
-        trackers: Vec<Vec<String>>,
     },
     /// Open a torrent's data; see [`Opened`] for what comes next. Answer: [`Done::Opened`].
     Open {
@@ -246,8 +245,8 @@ impl<D: Disk> Torrents<D> {
         scratch: &mut [u8],
     ) -> Done<D::File> {
         match job {
-            Job::CheckInfo { torrent, attempt, expected, info, trackers } => {
-                let result = check_info(expected, info, &trackers);
+            Job::CheckInfo { torrent, attempt, link, info } => {
+                let result = check_info(&link, info);
                 Done::InfoChecked { torrent, attempt, result }
             }
             Job::Open { torrent, spec } => {

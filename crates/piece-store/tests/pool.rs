@@ -259,11 +259,12 @@ fn info_of_peers_is_checked() {
     let info =
         b"d6:lengthi5e4:name1:a12:piece lengthi16384e6:pieces20:aaaaaaaaaaaaaaaaaaaae".to_vec();
     let expected = InfoHashV1(piece_hash::sha1(&info).0);
-    let trackers = vec![vec!["http://tracker.example/announce".to_owned()]];
     let (pool, _) = pool(4);
     let check = |info: Vec<u8>, expected| {
-        let trackers = trackers.clone();
-        let job = Job::CheckInfo { torrent: KEY, attempt: 9, expected, info, trackers };
+        let link =
+            format!("magnet:?xt=urn:btih:{expected}&tr=http://a.example/x&ws=http://b.example");
+        let link = Arc::new(link.parse().unwrap());
+        let job = Job::CheckInfo { torrent: KEY, attempt: 9, link, info };
         match ask(&pool, job) {
             Done::InfoChecked { torrent: KEY, attempt: 9, result } => result,
             other => panic!("{other:?}"),
@@ -272,7 +273,8 @@ fn info_of_peers_is_checked() {
     let checked = check(info.clone(), expected).unwrap();
     assert_eq!(checked.metainfo.info_hash(), expected);
     assert_eq!(checked.metainfo.raw_info(), info);
-    assert_eq!(checked.metainfo.trackers(), trackers);
+    assert_eq!(checked.metainfo.trackers(), [["http://a.example/x"]]);
+    assert_eq!(checked.metainfo.web_seeds(), ["http://b.example"]);
     assert_eq!(checked.digests, [piece_hash::sha1(&info)]);
 
     let long = vec![b'x'; INFO_PIECE_LENGTH + 1];

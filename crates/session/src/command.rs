@@ -14,6 +14,7 @@ use crate::event::TorrentStatus;
 
 pub(crate) enum Command {
     Add { add: Box<AddTorrent>, reply: Sender<Result<TorrentKey, AddError>> },
+    Select { torrent: TorrentKey, selected: Option<Vec<bool>> },
     Stop { torrent: TorrentKey },
     Resume { torrent: TorrentKey },
     Remove { torrent: TorrentKey },

@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use metainfo::Metainfo;
+use bt_types::{InfoHashV1, InfoHashes};
+use metainfo::{Magnet, Metainfo};
 use piece_store::StoreLayout;
 
 use crate::limits;
@@ -85,11 +86,54 @@ impl Default for SessionConfig {
     }
 }
 
+/// How a torrent is known when it is added.
+#[derive(Debug, Clone)]
+pub enum Description {
+    /// By everything that a `.torrent` file says.
+    Metainfo(Arc<Metainfo>),
+    /// By a magnet link. The metadata comes from peers (BEP 9).
+    Link(Arc<Magnet>),
+}
+
+impl Description {
+    /// Returns every info-hash that is known.
+    pub fn info_hashes(&self) -> InfoHashes {
+        match self {
+            Self::Metainfo(metainfo) => metainfo.info_hashes(),
+            Self::Link(link) => link.info_hashes,
+        }
+    }
+
+    /// Returns the 20 bytes that identify the torrent to peers and trackers.
+    pub fn info_hash(&self) -> InfoHashV1 {
+        self.info_hashes().wire()
+    }
+
+    /// Returns the torrent's name; of a link without one, its info-hash. Untrusted text.
+    pub fn name(&self) -> String {
+        match self {
+            Self::Metainfo(metainfo) => metainfo.info().name().to_owned(),
+            Self::Link(link) => link.name.clone().unwrap_or_else(|| self.info_hash().to_string()),
+        }
+    }
+
+    /// Returns what a `.torrent` file says, if that is known.
+    pub fn metainfo(&self) -> Option<&Arc<Metainfo>> {
+        match self {
+            Self::Metainfo(metainfo) => Some(metainfo),
+            Self::Link(_) => None,
+        }
+    }
+}
+
 /// One torrent to take part in.
 #[derive(Debug, Clone)]
 pub struct AddTorrent {
-    /// What the torrent consists of.
-    pub metainfo: Arc<Metainfo>,
+    /// How the torrent is known.
+    pub description: Description,
+    /// Whether a torrent that is known by a link waits for [`Session::select`](
+    /// crate::Session::select) when its metadata is there. Otherwise it goes on with `selected`.
+    pub await_selection: bool,
     /// The folder that contains, or will contain, the torrent's `name`. Many torrents in one folder
     /// take less memory if they share its path.
     pub folder: Arc<Path>,
@@ -131,6 +175,8 @@ pub struct Goal {
     pub seed_time: Option<Duration>,
     /// Give up when not complete after this time, the check of existing data included.
     pub timeout: Option<Duration>,
+    /// Give up when the metadata of a link is not there after this time.
+    pub metadata_timeout: Option<Duration>,
     /// Give up after this time without a verified piece.
     pub stall_timeout: Option<Duration>,
     /// Whether to give up when nobody is left to download from, and when a seed-only torrent has no
@@ -141,8 +187,18 @@ pub struct Goal {
 impl AddTorrent {
     /// The whole of `metainfo`'s torrent, in `folder`, resumed where possible.
     pub fn new(metainfo: Arc<Metainfo>, folder: impl Into<PathBuf>) -> Self {
+        Self::described(Description::Metainfo(metainfo), folder)
+    }
+
+    /// The whole of the torrent that `link` names, in `folder`, resumed where possible.
+    pub fn from_link(link: Arc<Magnet>, folder: impl Into<PathBuf>) -> Self {
+        Self::described(Description::Link(link), folder)
+    }
+
+    fn described(description: Description, folder: impl Into<PathBuf>) -> Self {
         Self {
-            metainfo,
+            description,
+            await_selection: false,
             folder: folder.into().into(),
             layout: StoreLayout::Torrent,
             selected: None,

@@ -5,12 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bt_types::{InfoHashV1, PieceIndex, TrackerPeer};
-use metainfo::Naming;
+use metainfo::{Metainfo, Naming};
 use piece_store::TorrentKey;
 
 /// Something that happened to one torrent.
 ///
-/// *Lasting* kinds ([`EventKind::Started`], [`EventKind::Completed`], [`EventKind::Stopped`])
+/// *Lasting* kinds ([`EventKind::MetadataReceived`], [`EventKind::Started`], [`EventKind::Completed`], [`EventKind::Stopped`])
 /// always arrive; the others are dropped, and counted in [`TorrentStatus::events_dropped`], while
 /// the caller does not take events.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,6 +24,9 @@ pub struct Event {
 /// What happened.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum EventKind {
+    /// The metadata of a link is there, and its hash is right. If
+    /// [`AddTorrent::await_selection`](crate::AddTorrent::await_selection) is set, the torrent waits.
+    MetadataReceived(Arc<Metainfo>),
     /// What is on the disk is known; the transfer begins.
     Started {
         /// Wanted pieces that we have.
@@ -74,7 +77,18 @@ pub enum EventKind {
 impl EventKind {
     /// Whether this kind is kept until the caller takes it.
     pub fn is_lasting(&self) -> bool {
-        matches!(self, Self::Started { .. } | Self::Completed | Self::Stopped { .. })
+        match self {
+            Self::MetadataReceived(_)
+            | Self::Started { .. }
+            | Self::Completed
+            | Self::Stopped { .. } => true,
+            Self::Checking { .. }
+            | Self::PieceVerified(_)
+            | Self::PieceFailed(_)
+            | Self::Peer { .. }
+            | Self::Tracker { .. }
+            | Self::Warning(_) => false,
+        }
     }
 }
 
@@ -132,6 +146,8 @@ pub enum GiveUp {
     AllBanned,
     /// Every tracker failed, and no known peer could be reached.
     Unreachable(Duration),
+    /// No peer sent the metadata of a link.
+    NoMetadata(Duration),
     /// No piece was verified.
     Stalled(Duration),
     /// The download is not complete.
@@ -162,6 +178,8 @@ pub enum ErrorClass {
     UnrelatedFile,
     /// Another process works on the same torrent and folder, or another torrent writes to a file.
     InUse,
+    /// The metadata of a link is no torrent that this program can transfer.
+    BadTorrent,
     /// A bug in the session.
     Internal,
 }
@@ -173,11 +191,11 @@ pub struct TorrentStatus {
     pub torrent: TorrentKey,
     /// Its info-hash.
     pub info_hash: InfoHashV1,
-    /// Its name. Untrusted text.
+    /// Its name; of a link without one, the info-hash. Untrusted text.
     pub name: String,
     /// What it is doing.
     pub phase: PhaseKind,
-    /// The length of all its files in bytes.
+    /// The length of all its files in bytes; 0 as long as it is not known.
     pub size: u64,
     /// Wanted bytes that we have.
     pub bytes_done: u64,
@@ -187,6 +205,8 @@ pub struct TorrentStatus {
     pub pieces_done: u32,
     /// Wanted pieces.
     pub pieces_total: u32,
+    /// How far the metadata is, while it is fetched.
+    pub metadata: Option<MetadataStatus>,
     /// Pieces verified so far and to verify, while checking.
     pub checked: (u32, u32),
     /// Payload received in this launch, in bytes.
@@ -245,9 +265,22 @@ pub struct TrackerStatus {
     pub result: Option<Result<(), String>>,
 }
 
+/// How far the metadata of a link is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct MetadataStatus {
+    /// Pieces of the metadata that arrived.
+    pub pieces_done: u32,
+    /// Pieces of the metadata, by what peers say; 0 as long as none says so.
+    pub pieces_total: u32,
+    /// Connected peers that offer the metadata.
+    pub peers: usize,
+}
+
 /// What a torrent is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PhaseKind {
+    /// Its metadata is fetched from peers, or it waits for the selection of files.
+    Metadata,
     /// Its files and journal are being opened.
     Opening,
     /// Data on the disk is being verified.

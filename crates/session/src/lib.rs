@@ -53,11 +53,11 @@ pub mod engine;
 pub mod probe;
 mod reactor;
 
-pub use config::{AddTorrent, Goal, SessionConfig};
+pub use config::{AddTorrent, Description, Goal, SessionConfig};
 pub use engine::AddError;
 pub use event::{
-    ErrorClass, Event, EventKind, GiveUp, PeerState, PhaseKind, StopReason, TorrentError,
-    TorrentStatus, TrackerReport, TrackerStatus,
+    ErrorClass, Event, EventKind, GiveUp, MetadataStatus, PeerState, PhaseKind, StopReason,
+    TorrentError, TorrentStatus, TrackerReport, TrackerStatus,
 };
 pub use session::{Busy, Session, StartError};
 

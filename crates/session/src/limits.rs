@@ -60,6 +60,38 @@ pub const MAX_RESIDENT: usize = 4096;
 /// that the peer that holds most is disconnected.
 pub const MAX_PEER_BUFFERS: usize = 4 << 20;
 
+/// The longest metadata that is fetched from peers.
+pub const MAX_METADATA_LENGTH: u32 = 32 << 20;
+/// The bytes of metadata that all torrents hold together until its hash is checked, beside
+/// `max_memory`. Counted as they arrive.
+pub const METADATA_MEMORY: usize = 64 << 20;
+/// Versions of one torrent's metadata that are fetched side by side.
+pub const MAX_ASSEMBLIES: usize = 4;
+/// A version gives way to another one after this time without a new piece.
+pub const METADATA_STALL: Duration = Duration::from_secs(2);
+/// How often requests for metadata are checked for their age.
+pub const METADATA_TICK: Duration = Duration::from_millis(500);
+/// Peers that are asked for pieces of one version at a time.
+pub const MAX_METADATA_PEERS: usize = 16;
+/// Pieces of metadata that one peer is asked for at a time.
+pub const MAX_METADATA_WINDOW: usize = 16;
+/// After this time without an answer, another peer is asked for the same piece of metadata.
+pub const METADATA_ANSWER_TIME: Duration = Duration::from_secs(3);
+/// For how long a peer that rejects a request for metadata is not asked again.
+pub const METADATA_REST: Duration = Duration::from_secs(60);
+/// Pieces of metadata that nobody asked for, or of a wrong length, after which a peer is not asked
+/// any more.
+pub const MAX_USELESS_METADATA: u8 = 3;
+/// Requests for metadata of one peer that wait; further ones are rejected.
+pub const MAX_METADATA_QUEUE: usize = 64;
+/// How often a peer is sent the whole metadata on one connection.
+pub const METADATA_COPIES: u32 = 2;
+/// If there are more pieces than this when the geometry becomes known, peers are connected to
+/// again, for a bitfield, and are not sent one message for each piece.
+pub const MAX_LATE_HAVES: u32 = 1000;
+/// When a full torrent has received no metadata for this time, its oldest peer is disconnected.
+pub const METADATA_USELESS_TIME: Duration = Duration::from_secs(60);
+
 /// An allowance for small things: jobs and answers, commands, events, announces.
 pub const QUEUE_MEMORY: usize = 2 << 20;
 

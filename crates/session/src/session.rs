@@ -109,6 +109,15 @@ impl Session {
         self.ask(|reply| Command::Add { add, reply }).map_err(|Busy| AddError::Gone)?
     }
 
+    /// Says which files of a torrent that waits for it are wanted: one entry per file, `None` for
+    /// all. The torrent goes on.
+    ///
+    /// # Errors
+    /// See [`Busy`].
+    pub fn select(&self, torrent: TorrentKey, selected: Option<Vec<bool>>) -> Result<(), Busy> {
+        self.send(Command::Select { torrent, selected })
+    }
+
     /// Stops a torrent cleanly; [`crate::EventKind::Stopped`] follows.
     ///
     /// # Errors

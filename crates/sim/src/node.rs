@@ -59,7 +59,8 @@ pub(crate) fn handle_job(
 
 fn key_of_job(job: &mut Job) -> &mut TorrentKey {
     match job {
-        Job::Open { torrent, .. }
+        Job::CheckInfo { torrent, .. }
+        | Job::Open { torrent, .. }
         | Job::Verify { torrent, .. }
         | Job::FinishCheck { torrent }
         | Job::Commit { torrent, .. }
@@ -72,7 +73,8 @@ fn key_of_job(job: &mut Job) -> &mut TorrentKey {
 
 fn key_of_done(done: &mut Done<SimFile>) -> &mut TorrentKey {
     match done {
-        Done::Opened { torrent, .. }
+        Done::InfoChecked { torrent, .. }
+        | Done::Opened { torrent, .. }
         | Done::Checked { torrent, .. }
         | Done::CheckFinished { torrent, .. }
         | Done::Committed { torrent, .. }

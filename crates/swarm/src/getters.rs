@@ -1,6 +1,7 @@
 //! What there is to know of a swarm. Nothing here changes anything.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use bt_types::PieceIndex;
 
@@ -84,6 +85,11 @@ impl Swarm {
     /// Returns one connected peer.
     pub fn peer(&self, key: PeerKey) -> Option<PeerView> {
         self.peers.get(key).map(|peer| peer.view(self.now, key, self.piece_count()))
+    }
+
+    /// Returns when the last announce was made, or the swarm started.
+    pub fn announced_at(&self) -> Duration {
+        self.contacts.trackers.announced_at
     }
 
     /// Returns the trackers, by number.

@@ -45,7 +45,7 @@ pub(crate) struct NetworkArgs {
 }
 
 /// Where the record of verified pieces is.
-#[derive(Debug, Args)]
+#[derive(Debug, Default, Args)]
 #[command(next_help_heading = "Resuming")]
 pub(crate) struct StateArgs {
     /// Where to keep the record of verified pieces [default: bt-cli in $XDG_STATE_HOME or
@@ -86,7 +86,7 @@ pub(crate) struct PieceArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct DownloadArgs {
-    /// .torrent files, HTTP(S) URLs of them, or - for standard input
+    /// .torrent files, HTTP(S) URLs of them, magnet links, info-hashes, or - for standard input
     #[arg(required = true, value_name = "TORRENT")]
     pub(crate) torrents: Vec<OsString>,
     #[command(flatten)]
@@ -113,6 +113,12 @@ pub(crate) struct DownloadArgs {
     /// Give up after this time without a verified piece; 0 for never
     #[arg(long, value_name = "TIME", default_value = "0", value_parser = values::time)]
     pub(crate) stall_timeout: Duration,
+    /// Give up if the metadata of a magnet link is not there after this time; 0 for never
+    #[arg(long, value_name = "TIME", default_value = "0", value_parser = values::time)]
+    pub(crate) metadata_timeout: Duration,
+    /// Save the .torrent file of a magnet link here; a folder for several links
+    #[arg(long, value_name = "PATH")]
+    pub(crate) save_torrent: Option<PathBuf>,
     /// Overwrite existing files that do not belong to the torrent
     #[arg(long)]
     pub(crate) overwrite: bool,

@@ -44,6 +44,10 @@ fn read(input: &OsStr) -> Result<(String, Vec<u8>), Failure> {
     if looks_like_bencode(text) && !path.exists() {
         return Ok(("the argument".to_owned(), text.to_vec()));
     }
+    if source::is_magnet(input) {
+        let message = "a magnet link is not bencode: bt-cli info LINK shows what it says";
+        return Err(Failure::usage(message));
+    }
     if let Some(why) = source::why_not_fetched(input) {
         return Err(Failure::usage(why));
     }

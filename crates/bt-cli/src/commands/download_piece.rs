@@ -13,12 +13,12 @@ use crate::address;
 use crate::cli::PieceArgs;
 use crate::failure::{Class, Classify, CommandResult, Failure};
 use crate::output::{Output, clean, count};
-use crate::source;
+use crate::source::Sources;
 use crate::transfer::{Torrent, Transfer, session_config};
 
 pub(crate) fn run(arguments: &PieceArgs, output: &Output) -> CommandResult {
     let peers = address::resolve_all(&arguments.network.peers)?;
-    let metainfo = Arc::new(source::load(&arguments.source, output)?);
+    let metainfo = Sources::of(&arguments.source, output).load(&arguments.source.torrent)?;
     let piece = piece(&metainfo, arguments.index)?;
     let target = Target::new(arguments, &metainfo, piece, output)?;
     if target.is_complete {

@@ -11,12 +11,13 @@ use crate::cli::HandshakeArgs;
 use crate::failure::{Class, CommandResult, Failure, chain};
 use crate::identity::PEER_ID_PREFIX;
 use crate::output::{Output, Style, clean, hex};
-use crate::source;
+use crate::source::Sources;
 
 pub(crate) fn run(arguments: &HandshakeArgs, output: &Output) -> CommandResult {
     let addresses = address::resolve(&arguments.address)?;
-    let metainfo = source::load(&arguments.source, output)?;
-    let (address, report) = first_answer(&addresses, metainfo.info_hash(), arguments)?;
+    let torrent = Sources::of(&arguments.source, output).describe(&arguments.source.torrent)?;
+    let info_hash = torrent.description.info_hash();
+    let (address, report) = first_answer(&addresses, info_hash, arguments)?;
     output.result(|| object(address, &report), |style| text(address, &report, style))
 }
 

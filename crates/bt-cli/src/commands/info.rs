@@ -1,19 +1,54 @@
 //! `info`: shows what a torrent contains.
 
+mod link;
+
+use std::path::Path;
+
 use metainfo::{FileEntry, Metainfo};
 use serde_json::{Value, json};
 
+use session::Description;
+
 use crate::cli::InfoArgs;
-use crate::failure::CommandResult;
+use crate::failure::{CommandResult, Failure};
 use crate::output::{Output, Style, TreeFile, clean, date, file_tree, size, size_exactly};
-use crate::source;
+use crate::source::{self, Sources};
+use crate::transfer::write_new;
 
 pub(crate) fn run(arguments: &InfoArgs, output: &Output) -> CommandResult {
-    let metainfo = source::load(&arguments.source, output)?;
+    let sources = Sources::of(&arguments.source, output);
+    let torrent = &arguments.source.torrent;
+    if arguments.offline {
+        let Some(link) = source::link(torrent)? else {
+            let message = "--offline is for magnet links: it shows what the link alone says";
+            return Err(Failure::usage(message).with("argument", "--offline").into());
+        };
+        return output.result(|| link::object(&link), |style| link::text(&link, style));
+    }
+    let metainfo = match sources.describe(torrent)?.description {
+        Description::Metainfo(metainfo) => metainfo,
+        Description::Link(link) => link::fetch(&link, sources.saved, arguments, output)?,
+    };
+    if let Some(path) = &arguments.output {
+        return save(&metainfo, path, output);
+    }
     if let Some(offset) = metainfo.unsorted() {
         output.warn(&format!("keys are not sorted: the first out of order is at byte {offset}"));
     }
     output.result(|| object(&metainfo), |style| text(&metainfo, style))
+}
+
+/// Writes the `.torrent` file.
+fn save(metainfo: &Metainfo, path: &Path, output: &Output) -> CommandResult {
+    if path.as_os_str() == "-" {
+        return output.bytes(metainfo.raw());
+    }
+    write_new(path, metainfo.raw())?;
+    let (hash, path) = (metainfo.info_hash().to_string(), path.display().to_string());
+    output.result(
+        || json!({ "info_hash": hash, "output": path }),
+        |_| format!("{}: saved as {}", clean(metainfo.info().name()), clean(&path)),
+    )
 }
 
 fn object(metainfo: &Metainfo) -> Value {
@@ -65,13 +100,16 @@ fn text(metainfo: &Metainfo, style: Style) -> String {
     rows.extend(listed("web seeds", &web_seeds));
     rows.push(("magnet".to_owned(), clean(&metainfo.magnet().to_string())));
 
+    format!("{}\n\n{}", table(&rows, style), files(metainfo, style))
+}
+
+/// Returns the rows with their labels in a column.
+fn table(rows: &[(String, String)], style: Style) -> String {
     let width = rows.iter().map(|(label, _)| label.len()).max().unwrap_or(0);
     let lines = rows.iter().map(|(label, value)| {
-        format!("{}{}  {value}\n", style.bold(label), " ".repeat(width - label.len()))
+        format!("{}{}  {value}", style.bold(label), " ".repeat(width - label.len()))
     });
-    let mut text: String = lines.collect();
-    text += &format!("\n{}", files(metainfo, style));
-    text
+    lines.collect::<Vec<_>>().join("\n")
 }
 
 fn facts(metainfo: &Metainfo) -> Vec<(String, String)> {
@@ -95,9 +133,9 @@ fn facts(metainfo: &Metainfo) -> Vec<(String, String)> {
 }
 
 /// Returns a row per value, the first one with the label.
-fn listed(label: &str, values: &[String]) -> Vec<(String, String)> {
+fn listed(label: &str, values: &[String]) -> impl Iterator<Item = (String, String)> {
     let labels = std::iter::once(label.to_owned()).chain(std::iter::repeat(String::new()));
-    labels.zip(values.iter().map(|value| clean(value))).collect()
+    labels.zip(values.iter().map(|value| clean(value)))
 }
 
 fn files(metainfo: &Metainfo, style: Style) -> String {

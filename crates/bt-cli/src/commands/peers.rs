@@ -4,15 +4,15 @@ use std::net::{IpAddr, UdpSocket};
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use bt_types::{AnnounceEvent, AnnounceReply, AnnounceRequest, PeerHost, TrackerPeer};
-use metainfo::Metainfo;
+use bt_types::{AnnounceEvent, AnnounceReply, AnnounceRequest, InfoHashV1, PeerHost, TrackerPeer};
 use serde_json::{Value, json};
 
 use crate::cli::PeersArgs;
 use crate::failure::{Class, CommandResult, Failure};
 use crate::output::{Output, Style, clean, tracker_peer};
+use crate::source::{NamedTorrent, Sources};
+use crate::trackers::announce_request;
 use crate::trackers::{self, Answer, Client};
-use crate::{source, trackers::announce_request};
 
 /// How long the trackers may take to answer `stopped`.
 const STOP_TIMEOUT: Duration = Duration::from_secs(3);
@@ -21,14 +21,14 @@ const STOP_TIMEOUT: Duration = Duration::from_secs(3);
 const DYNAMIC_PORTS: RangeInclusive<u16> = 49152..=65535;
 
 pub(crate) fn run(arguments: &PeersArgs, output: &Output) -> CommandResult {
-    let metainfo = source::load(&arguments.source, output)?;
-    let urls = trackers::urls(&metainfo)?;
-    let answers = ask(&metainfo, &urls, arguments)?;
+    let torrent = Sources::of(&arguments.source, output).describe(&arguments.source.torrent)?;
+    let urls = trackers::urls(&torrent)?;
+    let answers = ask(&torrent, &urls, arguments)?;
     let peers = merge(&answers);
     // If no tracker answered, people see only the error.
     if output.json() || answers.iter().any(|(_, answer)| answer.is_ok()) {
         output.result(
-            || object(&metainfo, &answers, &peers),
+            || object(torrent.description.info_hash(), &answers, &peers),
             |style| text(&answers, &peers, style),
         )?;
     }
@@ -37,13 +37,13 @@ pub(crate) fn run(arguments: &PeersArgs, output: &Output) -> CommandResult {
 
 /// Announces `started` to all trackers, then `stopped` to those that answered.
 fn ask(
-    metainfo: &Metainfo,
+    torrent: &NamedTorrent,
     urls: &[String],
     arguments: &PeersArgs,
 ) -> Result<Vec<Answer<AnnounceReply>>, Failure> {
     let ca_file = arguments.source.trust.ca_file.as_deref();
     let port = arguments.port.unwrap_or_else(|| rand::random_range(DYNAMIC_PORTS));
-    let mut request = announce_request(metainfo, port, arguments.announce_ip);
+    let mut request = announce_request(torrent, port, arguments.announce_ip);
     request.event = AnnounceEvent::Started;
     request.num_want = Some(arguments.num_want);
     let client = Client::new(ca_file, arguments.timeout)?;
@@ -109,10 +109,14 @@ fn no_peers(answers: &[Answer<AnnounceReply>]) -> Failure {
     Failure::new(Class::Network, message).because(causes)
 }
 
-fn object(metainfo: &Metainfo, answers: &[Answer<AnnounceReply>], peers: &[TrackerPeer]) -> Value {
+fn object(
+    info_hash: InfoHashV1,
+    answers: &[Answer<AnnounceReply>],
+    peers: &[TrackerPeer],
+) -> Value {
     let trackers: Vec<Value> = answers.iter().map(tracker_object).collect();
     let peers: Vec<String> = peers.iter().map(ToString::to_string).collect();
-    json!({ "info_hash": metainfo.info_hash().to_string(), "trackers": trackers, "peers": peers })
+    json!({ "info_hash": info_hash.to_string(), "trackers": trackers, "peers": peers })
 }
 
 fn tracker_object((url, answer): &Answer<AnnounceReply>) -> Value {

@@ -6,14 +6,14 @@ use serde_json::{Value, json};
 use crate::cli::ScrapeArgs;
 use crate::failure::{Class, CommandResult, Failure};
 use crate::output::{Output, Style, clean};
-use crate::source;
+use crate::source::Sources;
 use crate::trackers::{self, Answer, Client};
 
 pub(crate) fn run(arguments: &ScrapeArgs, output: &Output) -> CommandResult {
-    let metainfo = source::load(&arguments.source, output)?;
-    let urls = trackers::urls(&metainfo)?;
+    let torrent = Sources::of(&arguments.source, output).describe(&arguments.source.torrent)?;
+    let urls = trackers::urls(&torrent)?;
     let client = Client::new(arguments.source.trust.ca_file.as_deref(), arguments.timeout)?;
-    let info_hash = metainfo.info_hash();
+    let info_hash = torrent.description.info_hash();
     let answers = client.ask_all(&urls, move |client, url| client.scrape(url, info_hash));
     let answered = answers.iter().any(|(_, answer)| answer.is_ok());
     // If no tracker answered, people see only the error.

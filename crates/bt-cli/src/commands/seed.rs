@@ -13,8 +13,9 @@ use crate::cli::SeedArgs;
 use crate::content::{check_folder, missing_content};
 use crate::failure::{Class, CommandResult, Failure};
 use crate::output::{Output, clean, count};
-use crate::source;
-use crate::transfer::{Transfer, session_config, writable_state_dir};
+use crate::saved::SavedTorrents;
+use crate::source::{self, Sources};
+use crate::transfer::{Transfer, session_config, state_dir, writable_state_dir};
 
 const USAGE: &str = "bt-cli seed <TORRENT>... <DIR>";
 /// How many missing files of a torrent are shown.
@@ -30,7 +31,8 @@ pub(crate) fn run(arguments: &SeedArgs, output: &Output) -> CommandResult {
     };
     check_is_folder(dir)?;
     let dir = Path::new(dir);
-    let torrents = source::load_all(torrents, ca_file, output)?;
+    let saved = SavedTorrents::new(state_dir(&arguments.store.state).as_deref());
+    let torrents = Sources { ca_file, saved, output }.load_all(torrents)?;
     let (torrents, missing) = split_by_content(torrents, dir)?;
     for (metainfo, failure) in &missing {
         let name = clean(metainfo.info().name());

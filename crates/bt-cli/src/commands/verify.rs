@@ -12,14 +12,15 @@ use crate::content::{check_folder, missing_content};
 use crate::descriptors;
 use crate::failure::{Class, CommandResult, Failure, chain};
 use crate::output::{Meter, Output, Style, clean, count};
-use crate::source;
+use crate::saved::SavedTorrents;
+use crate::source::Sources;
 use crate::transfer::state_dir;
 
 /// How many bad pieces and files people are shown.
 const SHOWN: usize = 20;
 
 pub(crate) fn run(arguments: &VerifyArgs, output: &Output) -> CommandResult {
-    let metainfo = Arc::new(source::load(&arguments.source, output)?);
+    let metainfo = sources(arguments, output).load(&arguments.source.torrent)?;
     let dir = &arguments.dir;
     check_folder(&metainfo, dir)?;
     let missing = missing_content(&metainfo, dir);
@@ -33,6 +34,11 @@ pub(crate) fn run(arguments: &VerifyArgs, output: &Output) -> CommandResult {
         return Ok(());
     }
     Err(missing.unwrap_or_else(|| incomplete(&metainfo, &report)).into())
+}
+
+fn sources<'a>(arguments: &'a VerifyArgs, output: &'a Output) -> Sources<'a> {
+    let saved = SavedTorrents::new(state_dir(&arguments.state).as_deref());
+    Sources { ca_file: arguments.source.trust.ca_file.as_deref(), saved, output }
 }
 
 fn verify(

@@ -4,7 +4,6 @@
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
-use metainfo::Metainfo;
 use session::AddTorrent;
 
 use crate::output::count;
@@ -22,7 +21,7 @@ pub(super) fn advice(order: &AddTorrent, listen: &[SocketAddr]) -> Vec<String> {
 }
 
 fn peer_advice(order: &AddTorrent, listen: &[SocketAddr]) -> Option<String> {
-    let metainfo: &Metainfo = &order.metainfo;
+    let metainfo = order.description.metainfo()?;
     if metainfo.trackers().iter().flatten().next().is_some() {
         return None;
     }
@@ -43,7 +42,7 @@ fn peer_advice(order: &AddTorrent, listen: &[SocketAddr]) -> Option<String> {
 }
 
 fn web_seed_advice(order: &AddTorrent) -> Option<String> {
-    let web_seeds = order.metainfo.web_seeds().len();
+    let web_seeds = order.description.metainfo()?.web_seeds().len();
     if web_seeds == 0 || order.seed_only {
         return None;
     }

@@ -1,7 +1,7 @@
 //! The events that `download --json` and `seed --json` print, one object per line.
 
 use serde_json::{Map, Value, json};
-use session::{EventKind, PeerState, PhaseKind, TrackerReport};
+use session::{EventKind, MetadataStatus, PeerState, PhaseKind, TrackerReport};
 
 use super::torrent::Torrent;
 use crate::failure::without_code;
@@ -13,9 +13,14 @@ pub(crate) const SCHEMA: u32 = 1;
 /// Returns the line for an event, or `None` if the event is not shown.
 pub(crate) fn event(torrent: &Torrent, kind: &EventKind) -> Option<Value> {
     Some(match kind {
+        EventKind::MetadataReceived(metainfo) => {
+            let (name, size) = (metainfo.info().name(), metainfo.info().content_size());
+            let path = torrent.saved_as().map(|path| path.display().to_string());
+            let fields = json!({ "name": name, "size": size, "torrent": path });
+            line(torrent, "metadata_received", fields)
+        }
         EventKind::Started { have, wanted, .. } => {
-            let geometry = torrent.metainfo.info().geometry();
-            let total = if torrent.seed_only { geometry.piece_count() } else { *wanted };
+            let total = if torrent.seed_only { torrent.piece_count() } else { *wanted };
             let output = torrent.output.display().to_string();
             let listen: Vec<String> = torrent.listen.iter().map(ToString::to_string).collect();
             let fields = json!({
@@ -55,6 +60,16 @@ pub(crate) fn event(torrent: &Torrent, kind: &EventKind) -> Option<Value> {
             return None;
         }
     })
+}
+
+/// Returns the line that says how far the metadata of a link is.
+pub(crate) fn metadata(torrent: &Torrent, status: &MetadataStatus) -> Value {
+    let fields = json!({
+        "pieces_done": status.pieces_done,
+        "pieces_total": status.pieces_total,
+        "peers": status.peers,
+    });
+    line(torrent, "metadata", fields)
 }
 
 /// Returns the line with the state of a torrent.
@@ -106,6 +121,7 @@ fn line(torrent: &Torrent, event: &str, fields: Value) -> Value {
 
 fn phase_name(phase: PhaseKind) -> &'static str {
     match phase {
+        PhaseKind::Metadata => "metadata",
         PhaseKind::Opening => "opening",
         PhaseKind::Checking => "checking",
         PhaseKind::Transfer => "transfer",

@@ -98,11 +98,15 @@ pub(crate) fn add_class(error: &AddError) -> Class {
     }
 }
 
-/// Returns the path of the torrent's file or folder, or of the single piece.
+/// Returns the path of the torrent's file or folder, or of the single piece. Before the metadata
+/// is there, the folder to download into.
 pub(crate) fn output_path(torrent: &AddTorrent) -> PathBuf {
     match &torrent.layout {
         StoreLayout::SinglePiece { output, .. } => output.clone(),
-        StoreLayout::Torrent => content_path(&torrent.metainfo, &torrent.folder),
+        StoreLayout::Torrent => match torrent.description.metainfo() {
+            Some(metainfo) => content_path(metainfo, &torrent.folder),
+            None => torrent.folder.to_path_buf(),
+        },
     }
 }
 

@@ -7,16 +7,16 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use metainfo::{Metainfo, Naming};
+use metainfo::{Magnet, Metainfo, Naming};
 use session::{
-    AddTorrent, ErrorClass, EventKind, GiveUp, PeerState, PhaseKind, StopReason, TorrentError,
-    TorrentKey, TorrentStatus,
+    AddTorrent, Description, ErrorClass, EventKind, GiveUp, PeerState, PhaseKind, StopReason,
+    TorrentError, TorrentKey, TorrentStatus,
 };
 
 use super::advice::{GET_IT_AGAIN, PRIVATE_WITHOUT_TRACKER, advice};
 use super::setup::output_path;
 use super::tracker_results;
-use crate::content::missing_content;
+use crate::content::{content_path, missing_content};
 use crate::failure::{Class, Failure, without_code};
 use crate::output::{count, duration, percent, rate, size};
 
@@ -32,8 +32,14 @@ const MAX_ABSENT: usize = 100;
 /// One torrent of a command.
 pub(crate) struct Torrent {
     pub(crate) key: TorrentKey,
-    pub(crate) metainfo: Arc<Metainfo>,
-    /// The path of its file or folder, or of the single piece.
+    pub(crate) description: Description,
+    name: String,
+    /// The link, if it was added as one.
+    link: Option<Arc<Magnet>>,
+    /// The file that keeps the metadata of the link for later launches.
+    saved_as: Option<PathBuf>,
+    /// The path of its file or folder, or of the single piece; before the metadata is there, the
+    /// folder to download into.
     pub(crate) output: PathBuf,
     pub(crate) status: Option<TorrentStatus>,
     stop_when_complete: bool,
@@ -65,7 +71,11 @@ impl Torrent {
     /// Returns a torrent that was just added. `listen` has the addresses that we listen on.
     pub(super) fn new(key: TorrentKey, order: &AddTorrent, listen: Box<[SocketAddr]>) -> Self {
         let now = Instant::now();
-        let metainfo = Arc::clone(&order.metainfo);
+        let link = match &order.description {
+            Description::Metainfo(_) => None,
+            Description::Link(link) => Some(Arc::clone(link)),
+        };
+        let size = order.description.metainfo().map_or(0, |it| it.info().content_size());
         Self {
             key,
             output: output_path(order),
@@ -78,20 +88,33 @@ impl Torrent {
             over: None,
             failure: None,
             reached_goal: false,
-            has_peers: !order.peers.is_empty(),
+            has_peers: !order.peers.is_empty()
+                || link.as_ref().is_some_and(|it| !it.peers.is_empty()),
             served_by: BTreeSet::new(),
             absent_peers: BTreeMap::new(),
             said_why: now,
             advice: advice(order, &listen),
-            size: metainfo.info().content_size(),
+            size,
             listen,
-            metainfo,
+            name: order.description.name(),
+            description: order.description.clone(),
+            link,
+            saved_as: None,
         }
+    }
+
+    /// The metadata is there.
+    fn set_metainfo(&mut self, metainfo: &Arc<Metainfo>) {
+        self.output = content_path(metainfo, &self.output);
+        self.size = metainfo.info().content_size();
+        self.name = metainfo.info().name().to_owned();
+        self.description = Description::Metainfo(Arc::clone(metainfo));
     }
 
     /// Corrects `output` if the torrent's file or folder has another name on disk than usual.
     fn name_output(&mut self, naming: Naming) {
-        let info = self.metainfo.info();
+        let Some(metainfo) = self.description.metainfo() else { return };
+        let info = metainfo.info();
         let is_chosen = self.output.file_name() != Some(OsStr::new(info.disk_name()));
         if is_chosen || info.has_plain_names() {
             return;
@@ -105,6 +128,7 @@ impl Torrent {
     /// Takes an event of this torrent.
     pub(crate) fn handle_event(&mut self, now: Instant, event: &EventKind) {
         match event {
+            EventKind::MetadataReceived(metainfo) => self.set_metainfo(metainfo),
             EventKind::Started { have, wanted, naming } => {
                 self.name_output(*naming);
                 self.at_start = Some((*have, *wanted));
@@ -142,7 +166,8 @@ impl Torrent {
     /// Returns at intervals why a download makes no progress.
     pub(crate) fn why_waiting(&mut self, now: Instant) -> Option<String> {
         let status = self.status.as_ref()?;
-        let moving = status.down_rate > 0 || status.phase != PhaseKind::Transfer;
+        let waits = matches!(status.phase, PhaseKind::Metadata | PhaseKind::Transfer);
+        let moving = status.down_rate > 0 || !waits;
         let idle = self.completed.is_some() || self.seed_only || self.over.is_some();
         if moving || idle {
             self.said_why = now;
@@ -156,7 +181,11 @@ impl Torrent {
         let peers: Vec<String> = self.peer_errors().collect();
         let peers =
             if peers.is_empty() { String::new() } else { format!(" ({})", peers.join("; ")) };
-        Some(self.obstacle(status) + &peers + &next)
+        let why = match status.metadata {
+            Some(_) => format!("no metadata yet; {}", asked(status)),
+            None => self.obstacle(status),
+        };
+        Some(why + &peers + &next)
     }
 
     /// Whether it has stopped.
@@ -202,7 +231,7 @@ impl Torrent {
     /// Returns how many bytes and pieces are wanted. A seed-only torrent wants all.
     pub(crate) fn totals(&self, status: &TorrentStatus) -> (u64, u32) {
         if self.seed_only {
-            return (self.size, self.metainfo.info().geometry().piece_count());
+            return (self.size, self.piece_count());
         }
         (status.bytes_total, status.pieces_total)
     }
@@ -212,14 +241,44 @@ impl Torrent {
         self.size
     }
 
-    /// Returns its name. Untrusted text.
+    /// Returns how many pieces it has; 0 as long as that is not known.
+    pub(crate) fn piece_count(&self) -> u32 {
+        let metainfo = self.description.metainfo();
+        metainfo.map_or(0, |metainfo| metainfo.info().geometry().piece_count())
+    }
+
+    /// Returns its name; of a link without one, the info-hash. Untrusted text.
     pub(crate) fn name(&self) -> &str {
-        self.metainfo.info().name()
+        &self.name
+    }
+
+    /// Returns the link that it was added as.
+    pub(crate) fn link(&self) -> Option<&Magnet> {
+        self.link.as_deref()
+    }
+
+    /// Returns the file that keeps the metadata of the link for later launches.
+    pub(crate) fn saved_as(&self) -> Option<&Path> {
+        self.saved_as.as_deref()
+    }
+
+    pub(super) fn set_saved_as(&mut self, path: Option<PathBuf>) {
+        self.saved_as = path;
+    }
+
+    /// Notes that everything is done that the user asked for.
+    pub(super) fn set_reached_goal(&mut self) {
+        self.reached_goal = true;
+    }
+
+    /// Notes why it cannot go on.
+    pub(super) fn fail(&mut self, failure: Failure) {
+        self.failure.get_or_insert(failure);
     }
 
     /// Returns its info-hash in hex.
     pub(crate) fn info_hash(&self) -> String {
-        self.metainfo.info_hash().to_string()
+        self.description.info_hash().to_string()
     }
 
     /// Records which peers have connected and which are absent, while the torrent downloads.
@@ -255,6 +314,9 @@ impl Torrent {
                 let what = format!("no tracker answered and no peer could be reached for {limit}");
                 self.stalled(&what, status)
             }
+            GiveUp::NoMetadata(limit) => {
+                self.no_metadata(&format!("no metadata after {}", duration(limit)), status)
+            }
             GiveUp::Stalled(limit) => {
                 self.stalled(&format!("no piece arrived for {}", duration(limit)), status)
             }
@@ -263,9 +325,18 @@ impl Torrent {
         }
     }
 
+    /// Returns the failure of a link whose metadata did not come, with what was tried.
+    fn no_metadata(&self, what: &str, status: &TorrentStatus) -> Failure {
+        let failure = Failure::new(Class::Network, format!("{what}; {}", asked(status)));
+        failure.because(
+            tracker_results::errors(&status.trackers).into_iter().chain(self.peer_errors()),
+        )
+    }
+
     fn nothing_to_seed(&self) -> Failure {
         let folder = self.output.parent().unwrap_or(Path::new("."));
-        let message = missing_content(&self.metainfo, folder).unwrap_or_else(|| {
+        let missing = self.description.metainfo().and_then(|it| missing_content(it, folder));
+        let message = missing.unwrap_or_else(|| {
             let folder = folder.display();
             format!("no good piece of the torrent in {folder}; bt-cli verify shows each file")
         });
@@ -273,6 +344,10 @@ impl Torrent {
     }
 
     fn timed_out(&self, limit: Duration, status: &TorrentStatus) -> Failure {
+        if status.metadata.is_some() {
+            let what = format!("not finished after {}: no metadata", duration(limit));
+            return self.no_metadata(&what, status);
+        }
         let what = format!("not finished after {}: {}", duration(limit), reached(status));
         if status.down_rate == 0 {
             return self.stalled(&what, status);
@@ -306,10 +381,9 @@ impl Torrent {
                 return format!("{peers}, but no data arrives");
             }
         };
-        let names_tracker = self.metainfo.trackers().iter().flatten().next().is_some();
-        if !names_tracker {
+        if status.trackers.is_empty() {
             // The session ignores --peer for a private torrent.
-            if self.metainfo.info().private() {
+            if self.description.metainfo().is_some_and(|it| it.info().private()) {
                 return format!("{peers}; {PRIVATE_WITHOUT_TRACKER}: {GET_IT_AGAIN}");
             }
             let which = if self.has_peers { "another peer" } else { "a peer" };
@@ -324,6 +398,25 @@ impl Torrent {
     fn peer_errors(&self) -> impl Iterator<Item = String> {
         let peers = self.absent_peers.iter().take(SHOWN_PEERS);
         peers.map(|(address, reason)| format!("{address}: {reason}"))
+    }
+}
+
+/// Describes who was asked for the metadata of a link.
+fn asked(status: &TorrentStatus) -> String {
+    let metadata = status.metadata.unwrap_or_default();
+    let offering = match metadata.peers {
+        0 => "none of them has the metadata".to_owned(),
+        count => format!("{count} of them offer the metadata"),
+    };
+    let trackers = match status.trackers.len() {
+        0 => "no tracker".to_owned(),
+        trackers => count(trackers, "tracker", "trackers"),
+    };
+    let known = count(status.peers_known, "peer is known", "peers are known");
+    match (status.peers_known, status.peers_connected) {
+        (0, _) => format!("asked {trackers}: no peer is known; name one with --peer"),
+        (_, 0) => format!("asked {trackers}: {known}, none is connected"),
+        (_, connected) => format!("asked {trackers}: {known}, {connected} connected, {offering}"),
     }
 }
 
@@ -343,6 +436,7 @@ fn failure_of(error: &TorrentError, seed_only: bool) -> Failure {
     match error.class {
         ErrorClass::Disk | ErrorClass::InUse => Failure::new(Class::Disk, message + flag),
         ErrorClass::UnrelatedFile => Failure::new(Class::Disk, message + " (--overwrite)"),
+        ErrorClass::BadTorrent => Failure::new(Class::BadTorrent, message),
         ErrorClass::Internal => Failure::new(Class::Failure, message),
     }
 }

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use indicatif::ProgressBar;
 use serde_json::Value;
-use session::{EventKind, PeerState, PhaseKind, TorrentStatus, TrackerReport};
+use session::{EventKind, MetadataStatus, PeerState, PhaseKind, TorrentStatus, TrackerReport};
 
 use super::events::{self, SCHEMA};
 use super::torrent::Torrent;
@@ -36,9 +36,22 @@ struct TorrentDisplay {
     bar: Option<ProgressBar>,
     /// The last line on a pipe, which is not repeated.
     line: String,
+    /// What was last printed about the metadata, which is not repeated.
+    metadata: Option<MetadataStatus>,
 }
 
 impl TorrentDisplay {
+    fn new(bar: Option<ProgressBar>) -> Self {
+        Self { bar, line: String::new(), metadata: None }
+    }
+
+    /// Returns the line about the metadata of a link, if it changed.
+    fn next_metadata(&mut self, torrent: &Torrent) -> Option<Value> {
+        let now = torrent.status.as_ref()?.metadata?;
+        let before = self.metadata.replace(now);
+        (before != Some(now)).then(|| events::metadata(torrent, &now))
+    }
+
     /// Returns the line of a torrent that is not over, if it changed.
     fn next_line(&mut self, torrent: &Torrent) -> Option<&str> {
         let status = torrent.status.as_ref().filter(|_| !torrent.is_over())?;
@@ -72,7 +85,7 @@ impl View {
 
     /// Adds a display for the next torrent.
     pub(crate) fn add(&mut self) {
-        self.displays.push(TorrentDisplay { bar: self.output.new_bar(), line: String::new() });
+        self.displays.push(TorrentDisplay::new(self.output.new_bar()));
     }
 
     /// Shows an event.
@@ -83,6 +96,12 @@ impl View {
         }
         let name = clean(torrent.name());
         match kind {
+            EventKind::MetadataReceived(metainfo) => {
+                let info = metainfo.info();
+                let files = count(info.files().len(), "file", "files");
+                let what = format!("{files}, {}", size(info.content_size()));
+                self.output.note(&format!("{name}: the metadata is here: {what}"));
+            }
             EventKind::Started { have, wanted, .. } => self.started(torrent, *have, *wanted),
             EventKind::Completed if torrent.seed_only => {}
             EventKind::Completed => return self.completed(torrent),
@@ -125,8 +144,13 @@ impl View {
         }
         self.last = now;
         if self.wants_json() {
-            let lines = torrents.iter().filter(|torrent| !torrent.is_over());
-            let lines: Vec<Value> = lines.filter_map(events::progress).collect();
+            let mut lines: Vec<Value> = Vec::new();
+            for (torrent, display) in torrents.iter().zip(&mut self.displays) {
+                if !torrent.is_over() {
+                    lines.extend(display.next_metadata(torrent));
+                    lines.extend(events::progress(torrent));
+                }
+            }
             return lines.into_iter().try_for_each(|line| self.json(line));
         }
         if self.output.bars().is_none() {
@@ -203,7 +227,7 @@ impl View {
     fn started(&self, torrent: &Torrent, have: u32, wanted: u32) {
         let name = clean(torrent.name());
         if torrent.seed_only {
-            let all = torrent.metainfo.info().geometry().piece_count();
+            let all = torrent.piece_count();
             // A torrent without any piece has failed, and its error says so.
             if have > 0 {
                 let all = count(all, "piece", "pieces");
@@ -265,6 +289,10 @@ impl View {
 /// Returns how much of the present phase is done, and of how much, in pieces or bytes.
 fn done_of_total(torrent: &Torrent, status: &TorrentStatus) -> (u64, u64) {
     match status.phase {
+        PhaseKind::Metadata => {
+            let metadata = status.metadata.unwrap_or_default();
+            (u64::from(metadata.pieces_done), u64::from(metadata.pieces_total))
+        }
         PhaseKind::Checking => (u64::from(status.checked.0), u64::from(status.checked.1)),
         PhaseKind::Opening | PhaseKind::Transfer | PhaseKind::Stopping | PhaseKind::Stopped => {
             (status.bytes_done, torrent.totals(status).0)
@@ -276,6 +304,7 @@ fn done_of_total(torrent: &Torrent, status: &TorrentStatus) -> (u64, u64) {
 fn state_text(torrent: &Torrent, status: &TorrentStatus) -> String {
     let peers = format!("peers {}/{}", status.peers_connected, status.peers_known);
     match status.phase {
+        PhaseKind::Metadata => metadata_text(status),
         PhaseKind::Opening => "opening".to_owned(),
         PhaseKind::Checking => {
             format!("checking existing data, piece {}/{}", status.checked.0, status.checked.1)
@@ -292,6 +321,17 @@ fn state_text(torrent: &Torrent, status: &TorrentStatus) -> String {
             let (rate, pieces) = (rate(status.down_rate), status.pieces_done);
             format!("{rate}, {left}{peers}, pieces {pieces}/{}", status.pieces_total)
         }
+    }
+}
+
+/// Describes who is asked for the metadata of a link, and how much is there.
+fn metadata_text(status: &TorrentStatus) -> String {
+    let metadata = status.metadata.unwrap_or_default();
+    let peers = count(status.peers_connected, "peer", "peers");
+    let asking = format!("asking {peers} of {}", status.peers_known);
+    match metadata.pieces_total {
+        0 => format!("{asking} for the metadata"),
+        total => format!("{asking}; metadata {}/{total} pieces", metadata.pieces_done),
     }
 }
 
@@ -324,6 +364,7 @@ mod tests {
             bytes_total: 100,
             pieces_done: 1,
             pieces_total: 1,
+            metadata: None,
             checked: (1, 1),
             downloaded: 0,
             uploaded: 0,
@@ -344,7 +385,7 @@ mod tests {
     #[test]
     fn idle_seed_prints_one_line() {
         let mut torrent = torrent();
-        let mut display = TorrentDisplay { bar: None, line: String::new() };
+        let mut display = TorrentDisplay::new(None);
         assert_eq!(display.next_line(&torrent), None);
         let idle = status();
         let later = TorrentStatus { next_announce: Some(1790), ..idle.clone() };

@@ -11,6 +11,7 @@ mod handshake;
 mod help;
 mod info;
 mod json;
+mod links;
 mod messages;
 mod seed;
 mod support;

@@ -250,17 +250,6 @@ fn damaged_torrent_is_recognised() {
 }
 
 #[test]
-fn magnet_link_is_unsupported() {
-    let shell = Shell::new();
-    let link = "magnet:?xt=urn:btih:fe7e005133f7f6f52d5a7a01570ce05913339425";
-    for command in [&["info", link][..], &["download", link], &["decode", link]] {
-        let error = shell.run(command.iter().chain(&["--json"])).expect(2).error("usage");
-        let expected = "magnet links are not supported yet; give the .torrent file or its URL";
-        assert_eq!(error, expected, "{command:?}");
-    }
-}
-
-#[test]
 fn passkeys_are_hidden() {
     const KEY: &str = "0123456789abcdef0123456789abcdef";
     let (payload, shell) = (payload(), Shell::new());

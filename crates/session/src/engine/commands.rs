@@ -4,10 +4,12 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use piece_store::TorrentKey;
+use rand::RngExt as _;
 use swarm::Source;
 
 use super::Engine;
-use super::torrent::{AddError, Ending, Torrent};
+use super::metadata::MetadataFetch;
+use super::torrent::{AddError, Ending, Start, StopAction, Torrent};
 use crate::config::AddTorrent;
 use crate::event::{EventKind, StopReason};
 
@@ -26,9 +28,32 @@ impl<F> Engine<F> {
     /// Starts a stopped torrent again.
     pub fn resume(&mut self, now: Duration, key: TorrentKey) {
         self.now = now;
-        if let Some(job) = self.torrents.open(now, key, self.config.state_dir.clone()) {
-            self.submit(key, job);
+        let seed = self.rng.random();
+        match self.torrents.start(now, key, &self.config, seed) {
+            Some(Start::Open(job)) => self.submit(key, job),
+            Some(Start::Fetch(peers)) => self.begin_fetch(key, peers),
+            None => {}
         }
+        self.settle();
+    }
+
+    /// Looks for the peers of a link.
+    fn begin_fetch(&mut self, key: TorrentKey, peers: Vec<String>) {
+        let named = self.torrents[key].add.peers.clone();
+        self.take_candidates(key, Source::User, &named);
+        for peer in peers {
+            self.announces.look_up_link_peer(self.now, key, &peer);
+        }
+        self.drain(key);
+    }
+
+    /// Opens a torrent whose metadata has just arrived.
+    pub(super) fn open(&mut self, key: TorrentKey) {
+        let torrent = &mut self.torrents[key];
+        let metainfo = torrent.metainfo().clone();
+        let job = torrent.open(metainfo, self.config.state_dir.clone());
+        self.submit(key, job);
+        self.torrents.set_timer(key);
     }
 
     /// Stops a torrent: stages unfinished pieces, syncs, closes the journal, announces `stopped`.
@@ -91,8 +116,15 @@ impl<F> Engine<F> {
     }
 
     pub(super) fn begin_stop(&mut self, key: TorrentKey, reason: StopReason) {
+        let is_open = self.torrents.get_mut(key).is_some_and(|it| it.metadata_mut().is_none());
+        self.leave(key, reason, is_open);
+    }
+
+    /// Begins to stop a torrent. `is_open` says whether the store has to close it.
+    pub(super) fn leave(&mut self, key: TorrentKey, reason: StopReason, is_open: bool) {
         let Some(status) = self.status_of(key) else { return };
-        if self.torrents.stop(key, status, reason) {
+        self.with_fetch(key, MetadataFetch::clear);
+        if self.torrents.stop(key, status, reason, is_open) {
             self.drop_links_of(key);
             self.advance_stop(key);
         }
@@ -108,9 +140,14 @@ impl<F> Engine<F> {
 
     /// Closes the store once every earlier job is answered.
     pub(super) fn advance_stop(&mut self, key: TorrentKey) {
-        let Some(job) = self.torrents.get_mut(key).and_then(Torrent::close_store) else { return };
-        self.disk.reads.forget(key);
-        self.submit(key, job);
+        match self.torrents.get_mut(key).and_then(Torrent::next_stop_action) {
+            Some(StopAction::Close(job)) => {
+                self.disk.reads.forget(key);
+                self.submit(key, job);
+            }
+            Some(StopAction::SayGoodbye) => self.say_goodbye(key),
+            None => {}
+        }
     }
 
     /// Announces `stopped`, now that everything is on the disk.
@@ -126,12 +163,12 @@ impl<F> Engine<F> {
             return;
         };
         if torrent.is_stop_over(self.now, self.announces.is_announcing(key)) {
-            self.end_stop(key, StopReason::Asked);
+            self.end_stop(key);
         }
     }
 
-    pub(super) fn end_stop(&mut self, key: TorrentKey, reason: StopReason) {
-        let reason = self.torrents.end_stop(key).unwrap_or(reason);
+    fn end_stop(&mut self, key: TorrentKey) {
+        let Some(reason) = self.torrents.end_stop(key) else { return };
         self.announces.forget_torrent(self.now, key);
         self.emit(key, EventKind::Stopped { reason });
         self.torrents.forget_removed(key);

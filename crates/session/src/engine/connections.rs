@@ -3,9 +3,10 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use peer_wire::{Connection, ExtensionHandshake, Handshake, Received, Rule};
+use bt_types::Bitfield;
+use peer_wire::{Connection, ExtensionHandshake, Extensions, Handshake, Received, Rule};
 use piece_store::TorrentKey;
-use swarm::{ConnectFailure, ConnectedPeer, DisconnectReason, PeerKey, Refusal};
+use swarm::{ConnectFailure, ConnectedPeer, DisconnectReason, Refusal, Swarm};
 
 use super::Engine;
 use super::action::Action;
@@ -13,9 +14,8 @@ use super::config::EngineConfig;
 use super::dial::canonical;
 use super::keys::LinkKey;
 use super::link::{Handshaking, Link, LinkEnd};
-use super::torrent::Transfer;
 use crate::event::{EventKind, PeerState};
-use crate::limits::MAX_PEER_BUFFERS;
+use crate::limits::{MAX_LATE_HAVES, MAX_PEER_BUFFERS};
 
 /// How many requests a peer should have outstanding at most (`reqq` of BEP 10). Of those that it
 /// sends, [`peer_wire::MAX_QUEUED_REQUESTS`] are kept.
@@ -107,12 +107,15 @@ impl<F> Engine<F> {
                 self.end_link(key, LinkEnd { wrong_peer, ..end });
             }
             Received::Handshake(theirs) => self.handle_handshake(key, theirs),
+            Received::Metadata(message) => self.handle_metadata(key, message),
             message => {
                 let Some(link) = self.links.open_mut(key) else { return };
-                let Some(transfer) = self.torrents.running_mut(link.torrent) else { return };
-                if let Some(request) = transfer.handle_received(self.now, key.peer(), message) {
+                let offered = offered_metadata(&message);
+                let torrent = &mut self.torrents[link.torrent];
+                if let Some(request) = torrent.handle_received(self.now, key.peer(), message) {
                     link.connection.reject(request);
                 }
+                offered.into_iter().for_each(|size| self.handle_metadata_size(key, size));
             }
         }
     }
@@ -136,7 +139,8 @@ impl<F> Engine<F> {
         let ours = Handshake::new(torrent.info_hash(), torrent.peer_id);
         let fast = ours.reserved.supports_fast() && theirs.reserved.supports_fast();
         let peer = ConnectedPeer { address, outgoing, fast, peer_id: theirs.peer_id };
-        let Some(Transfer { swarm, .. }) = torrent.running_mut() else {
+        let metadata_size = torrent.metadata_size();
+        let Some(swarm) = torrent.running_swarm() else {
             return self.end_link(key, LinkEnd::wrong_peer("the torrent is not ready"));
         };
         if let Err(refusal) = swarm.handle_connected(self.now, key.peer(), peer) {
@@ -145,13 +149,17 @@ impl<F> Engine<F> {
         if !outgoing {
             link.connection.accept(ours);
         }
-        if let Some(pieces) = swarm.pieces() {
-            let checked = link.connection.set_geometry(pieces.geometry());
-            debug_assert_eq!(checked, Ok(()), "a peer that has said nothing broke a rule");
-            link.connection.bitfield(pieces.have());
+        match swarm.pieces() {
+            Some(pieces) => {
+                let checked = link.connection.set_geometry(pieces.geometry());
+                debug_assert_eq!(checked, Ok(()), "a peer that has said nothing broke a rule");
+                link.connection.bitfield(pieces.have());
+            }
+            // BEP 6 asks for a first message, and nobody knows how many pieces there are.
+            None => link.connection.bitfield(&Bitfield::new(0)),
         }
         if link.connection.extension_protocol() {
-            let hello = hello(&self.config, address, swarm.is_complete());
+            let hello = hello(&self.config, address, swarm.is_complete(), metadata_size);
             link.connection.extension_handshake(&hello);
         }
         self.links.open(key, torrent_key);
@@ -160,16 +168,42 @@ impl<F> Engine<F> {
         self.emit(torrent_key, EventKind::Peer { address, state, reason: None });
     }
 
-    /// Notifies the torrent's peers that we download no more (BEP 21).
-    pub(super) fn send_upload_only(&mut self, key: TorrentKey) {
-        let Some(transfer) = self.torrents.running_mut(key) else { return };
-        let peers: Vec<PeerKey> = transfer.swarm.peers().map(|peer| peer.key).collect();
-        for key in peers.into_iter().map(LinkKey::of_peer) {
+    /// Sends the torrent's peers another extension handshake: we download no more (BEP 21), or have
+    /// the metadata now (BEP 9).
+    pub(super) fn send_hellos(&mut self, key: TorrentKey) {
+        let torrent = &mut self.torrents[key];
+        let metadata_size = torrent.metadata_size();
+        let Some(swarm) = torrent.running_swarm() else { return };
+        let complete = swarm.is_complete();
+        for key in links_of(swarm) {
             let Some(link) = self.links.open_mut(key) else { continue };
             // Complete, for clients that forget what a later handshake does not repeat.
-            let hello = hello(&self.config, link.address, true);
+            let hello = hello(&self.config, link.address, complete, metadata_size);
             link.connection.extension_handshake(&hello);
             self.transmit_if_due(key);
+        }
+    }
+
+    /// The transfer of a torrent starts: the links that it has since its metadata was fetched learn
+    /// the geometry, and their peers which pieces we have.
+    pub(super) fn begin_on_links(&mut self, key: TorrentKey) {
+        let Some(transfer) = self.torrents.running_mut(key) else { return };
+        let Some(pieces) = transfer.swarm.pieces() else { return };
+        let (geometry, have) = (pieces.geometry(), pieces.have().clone());
+        for key in links_of(&transfer.swarm) {
+            let Some(link) = self.links.open_mut(key) else { continue };
+            if let Err(rule) = link.connection.set_geometry(geometry) {
+                self.end_link(key, LinkEnd::new(DisconnectReason::Misbehaved, rule.to_string()));
+            } else if have.count() > MAX_LATE_HAVES {
+                let reason = "it is connected to again, for a bitfield";
+                self.end_link(key, LinkEnd::new(DisconnectReason::Limit, reason));
+            } else {
+                geometry
+                    .pieces()
+                    .filter(|piece| have.contains(*piece))
+                    .for_each(|piece| link.connection.have(piece));
+                self.transmit_if_due(key);
+            }
         }
     }
 
@@ -211,7 +245,8 @@ impl<F> Engine<F> {
             log::debug!("{address}: {}", end.text);
             return;
         };
-        if let Some(Transfer { swarm, .. }) = self.torrents[torrent].transfer_mut() {
+        self.with_fetch(torrent, |fetch, _| fetch.handle_disconnected(key.peer()));
+        if let Some(swarm) = self.torrents[torrent].swarm_mut() {
             match &link {
                 Link::Open(_) => swarm.handle_disconnected(now, key.peer(), end.reason),
                 Link::Handshaking(_) => {
@@ -242,6 +277,7 @@ impl<F> Engine<F> {
     pub(super) fn drop_link(&mut self, key: LinkKey, reason: &str) {
         let Some(link) = self.remove_link(key) else { return };
         if let Some(torrent) = link.torrent() {
+            self.with_fetch(torrent, |fetch, _| fetch.handle_disconnected(key.peer()));
             let (address, state) = (link.address(), PeerState::Disconnected);
             let reason = Some(reason.to_owned());
             self.emit(torrent, EventKind::Peer { address, state, reason });
@@ -270,9 +306,33 @@ impl<F> Engine<F> {
     }
 }
 
+/// Returns the links of a swarm's peers.
+fn links_of(swarm: &Swarm) -> Vec<LinkKey> {
+    swarm.peers().map(|peer| LinkKey::of_peer(peer.key)).collect()
+}
+
+/// Returns what an extension handshake says about the length of the metadata. `None` if `message`
+/// is none, or does not mention the extension: a later handshake may hold only changes.
+fn offered_metadata(message: &Received<'_>) -> Option<Option<u32>> {
+    let Received::ExtensionHandshake(theirs) = message else { return None };
+    let id = theirs.messages.get(peer_wire::UT_METADATA).copied();
+    match (id, theirs.metadata_size) {
+        (Some(0), _) => Some(None),
+        (_, Some(size)) => Some(Some(size)),
+        (_, None) => None,
+    }
+}
+
 /// Our side of the extension handshake (BEP 10).
-fn hello(config: &EngineConfig, peer: SocketAddr, upload_only: bool) -> ExtensionHandshake {
+fn hello(
+    config: &EngineConfig,
+    peer: SocketAddr,
+    upload_only: bool,
+    metadata_size: Option<u32>,
+) -> ExtensionHandshake {
     ExtensionHandshake {
+        messages: Extensions { metadata: true, pex: false }.messages(),
+        metadata_size,
         client: Some(config.client_name.clone()),
         port: Some(config.listen_port).filter(|port| *port != 0),
         request_queue: Some(REQUEST_QUEUE),

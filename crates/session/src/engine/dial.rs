@@ -9,7 +9,6 @@ use swarm::{ConnectFailure, Source};
 use super::Engine;
 use super::action::Action;
 use super::link::{Connecting, Link};
-use super::torrent::Transfer;
 use crate::limits::CONNECT_TIMEOUT;
 
 impl<F> Engine<F> {
@@ -24,9 +23,9 @@ impl<F> Engine<F> {
         source: Source,
         peers: &[SocketAddr],
     ) {
-        if let Some(transfer) = self.torrents.running_mut(key) {
+        if let Some(swarm) = self.torrents.running_swarm(key) {
             let peers: Vec<SocketAddr> = peers.iter().copied().map(canonical).collect();
-            let _kept = transfer.swarm.handle_candidates(self.now, source, &peers);
+            let _kept = swarm.handle_candidates(self.now, source, &peers);
             self.drain(key);
         }
     }
@@ -45,7 +44,7 @@ impl<F> Engine<F> {
     /// Connects to the torrent's next candidate. Returns whether it had one.
     fn dial_one(&mut self, key: TorrentKey) -> bool {
         let now = self.now;
-        let Some(Transfer { swarm, .. }) = self.torrents.running_mut(key) else { return false };
+        let Some(swarm) = self.torrents.running_swarm(key) else { return false };
         let Some(address) = swarm.next_candidate(now) else { return false };
         if self.config.families.allow(address.ip()) {
             let deadline = now + CONNECT_TIMEOUT;

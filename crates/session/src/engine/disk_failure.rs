@@ -9,12 +9,7 @@ use crate::event::{ErrorClass, StopReason, TorrentError};
 impl<F> Engine<F> {
     /// Stops a torrent because of an error.
     pub(super) fn fail(&mut self, key: TorrentKey, error: &StoreError) {
-        let error = torrent_error(error);
-        match self.torrents[key].is_opening() {
-            // The store has nothing to close.
-            true => self.end_stop(key, StopReason::Failed(error)),
-            false => self.begin_stop(key, StopReason::Failed(error)),
-        }
+        self.begin_stop(key, StopReason::Failed(torrent_error(error)));
     }
 }
 

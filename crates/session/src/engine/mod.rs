@@ -6,7 +6,7 @@
 //! [`Engine::poll_timeout`] for when [`Engine::handle_timeout`] is due.
 //!
 //! Each folder has one type that owns the state of its subject: `torrent`, `link`, `announce`,
-//! `disk`. The methods of the engine, in the files beside them, route between these.
+//! `metadata`, `disk`. The methods of the engine, in the files beside them, route between these.
 //!
 //! ```text
 //!  bytes --> Connection::receive --> meaning --> Swarm::handle_* --> Output --> Connection::request
@@ -29,6 +29,8 @@ mod disk;
 mod disk_failure;
 mod keys;
 mod link;
+mod metadata;
+mod metadata_messages;
 mod outputs;
 mod rate;
 mod status;
@@ -52,10 +54,11 @@ pub use link::Outgoing;
 pub use torrent::AddError;
 
 use crate::event::{Event, EventKind};
-use crate::limits::QUEUE_CAPACITY;
+use crate::limits::{METADATA_MEMORY, QUEUE_CAPACITY};
 use announce::Announces;
 use disk::Disk;
 use link::Links;
+use metadata::MetadataMemory;
 use rate::Bucket;
 use torrent::Torrents;
 
@@ -68,6 +71,7 @@ pub struct Engine<F = OsFile> {
     torrents: Torrents,
     links: Links<F>,
     announces: Announces,
+    metadata_memory: MetadataMemory,
     disk: Disk<F>,
     actions: VecDeque<Action>,
     down: Bucket,
@@ -86,6 +90,7 @@ impl<F> Engine<F> {
             torrents: Torrents::new(),
             links: Links::new(now, config.max_connections, config.max_half_open),
             announces,
+            metadata_memory: MetadataMemory::new(METADATA_MEMORY),
             disk: Disk::new(config.span_memory, config.open_files),
             actions: VecDeque::new(),
             down: Bucket::new(now, config.max_down),

@@ -7,16 +7,21 @@ use swarm::{Output, PeerKey, SpanBudget};
 use super::Engine;
 use super::announce::Announce;
 use super::keys::LinkKey;
+use super::torrent::Transfer;
 use crate::event::{EventKind, PeerState};
 use crate::limits::MAX_FED;
 
 impl<F> Engine<F> {
     /// The time of a torrent came.
     pub(super) fn handle_torrent_timeout(&mut self, key: TorrentKey) {
-        if let Some(transfer) = self.torrents.running_mut(key)
-            && transfer.swarm.poll_timeout().is_some_and(|at| at <= self.now)
+        let now = self.now;
+        if let Some(swarm) = self.torrents.running_swarm(key)
+            && swarm.poll_timeout().is_some_and(|at| at <= now)
         {
-            transfer.swarm.handle_timeout(self.now);
+            swarm.handle_timeout(now);
+        }
+        if let Some(metadata) = self.torrents[key].metadata_mut() {
+            metadata.handle_timeout(now);
         }
         self.drain(key);
         self.stop_at_goal(key);
@@ -31,8 +36,9 @@ impl<F> Engine<F> {
             self.apply(key, output);
         }
         if completed {
-            self.send_upload_only(key);
+            self.send_hellos(key);
         }
+        self.drain_metadata(key);
         self.sync_if_due(key);
         self.torrents.line_up(self.now, key);
     }
@@ -40,11 +46,10 @@ impl<F> Engine<F> {
     fn poll_swarm(&mut self, key: TorrentKey) -> Option<Output> {
         let torrent = self.torrents.get_mut(key)?;
         let mut none = SpanBudget::new(0);
-        let stopping = torrent.is_stopping();
-        let transfer = torrent.transfer_mut()?;
-        let closed = stopping || transfer.durability.is_full();
+        let full = |transfer: &mut Transfer| transfer.durability.is_full();
+        let closed = torrent.running_mut().is_none_or(full);
         let budget = if closed { &mut none } else { &mut self.disk.buffers.budget };
-        transfer.swarm.poll_output(self.now, budget)
+        torrent.swarm_mut()?.poll_output(self.now, budget)
     }
 
     /// Polls torrents that wait for memory, if some was released.
@@ -91,7 +96,6 @@ impl<F> Engine<F> {
                 job.into_iter().for_each(|job| self.submit(key, job));
             }
             Output::Announce { tracker, url, event, num_want, tracker_id } => {
-                self.torrents.transfer(key).announced_at = self.now;
                 let tracker_id = tracker_id.map(Vec::into_boxed_slice);
                 let announce = Announce { tracker, url, event, num_want, tracker_id };
                 self.announces.start(self.now, key, announce);

@@ -11,13 +11,18 @@ use swarm::{Source, SpanLayout};
 use super::Engine;
 use super::disk::RangeKey;
 use super::disk_failure::torrent_error;
-use crate::event::EventKind;
+use crate::event::{EventKind, StopReason};
 
 impl<F> Engine<F> {
     /// The store answered a job.
     pub fn handle_done(&mut self, now: Duration, done: Done<F>) {
         self.now = now;
         match done {
+            Done::InfoChecked { torrent, attempt, result } => {
+                self.finish_job(torrent, [], |engine| {
+                    engine.handle_info_checked(torrent, attempt, result);
+                });
+            }
             Done::Opened { torrent, result } => {
                 self.finish_job(torrent, [], |engine| engine.handle_opened(torrent, result));
             }
@@ -73,8 +78,10 @@ impl<F> Engine<F> {
 
     /// Takes buffers of a torrent back and releases their memory.
     pub(super) fn take_back(&mut self, key: TorrentKey, spans: impl IntoIterator<Item = Span>) {
-        let capacity = SpanLayout::new(self.torrents[key].geometry()).span_length();
-        spans.into_iter().for_each(|span| self.disk.buffers.give(capacity, span));
+        for span in spans {
+            let layout = SpanLayout::new(self.torrents[key].geometry());
+            self.disk.buffers.give(layout.span_length(), span);
+        }
     }
 
     fn handle_opened(&mut self, key: TorrentKey, result: Result<Box<Opened>, StoreError>) {
@@ -83,7 +90,7 @@ impl<F> Engine<F> {
                 self.torrents[key].handle_opened(*opened);
                 self.continue_check(key);
             }
-            Err(error) => self.fail(key, &error),
+            Err(error) => self.leave(key, StopReason::Failed(torrent_error(&error)), false),
         }
     }
 
@@ -122,6 +129,7 @@ impl<F> Engine<F> {
         let events = torrent.begin_transfer(self.now, &self.config, seed);
         let peers = torrent.add.peers.clone();
         events.into_iter().for_each(|event| self.emit(key, event));
+        self.begin_on_links(key);
         self.take_candidates(key, Source::User, &peers);
         self.report_completion(key);
     }

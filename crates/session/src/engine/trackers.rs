@@ -73,8 +73,9 @@ impl<F> Engine<F> {
         url: String,
         result: Result<AnnounceReply, AnnounceFailure>,
     ) {
-        let swarm = &mut self.torrents.transfer(key).swarm;
-        swarm.handle_announced(self.now, tracker, result.as_ref().map_err(Clone::clone));
+        if let Some(swarm) = self.torrents[key].swarm_mut() {
+            swarm.handle_announced(self.now, tracker, result.as_ref().map_err(Clone::clone));
+        }
         let result = result.map_err(|failure| failure.message).map(|reply| TrackerReport {
             interval: reply.interval,
             seeders: reply.seeders,

@@ -36,6 +36,7 @@ impl<F> Engine<F> {
         connection.transmitted(bytes);
         // At most `bytes`.
         let payload = (before - connection.pending_payload()) as usize;
+        self.serve_metadata(key);
         let torrent = self.links.torrent_of(key).filter(|_| payload > 0);
         let Some(torrent) = torrent else { return };
         self.up.take(payload);
@@ -106,7 +107,7 @@ impl<F> Engine<F> {
     /// Has the link send the block from `sent` bytes on, now or as soon as it was read.
     fn provide(&mut self, torrent: TorrentKey, key: LinkKey, request: BlockRequest, sent: u32) {
         let Some(link) = self.links.open_mut(key) else { return };
-        let info = self.torrents[torrent].add.metainfo.info();
+        let info = self.torrents[torrent].metainfo().info();
         let max_files = self.disk.reads.max_range_files();
         let range = RangeKey::of(torrent, info, request, sent, max_files);
         match self.disk.reads.ask(self.now, range, (key, request)) {

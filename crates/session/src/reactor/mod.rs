@@ -333,6 +333,7 @@ impl Reactor {
             Command::Add { add, reply } => {
                 let _ = reply.send(self.engine.add(now, *add));
             }
+            Command::Select { torrent, selected } => self.engine.select(now, torrent, selected),
             Command::Stop { torrent } => self.engine.stop(now, torrent),
             Command::Resume { torrent } => self.engine.resume(now, torrent),
             Command::Remove { torrent } => self.engine.remove(now, torrent),

@@ -10,7 +10,9 @@ use std::time::Duration;
 use bt_types::{AnnounceReply, Bitfield, Geometry, PeerHost, PeerId, PieceIndex, TrackerPeer};
 use metainfo::{Builder, Metainfo, Naming, Sha1Digest};
 use peer_wire::{ExtensionHandshake, Handshake, Message, Reserved, WireRequest};
-use piece_store::{CommitResult, Done, Extent, Job, Opened, Operation, StoreError};
+use piece_store::{
+    CheckedInfo, CommitResult, Done, Extent, InfoError, Job, Opened, Operation, StoreError,
+};
 use session::engine::{
     Action, AnnounceKey, Engine, EngineConfig, Families, FetchFailure, LinkKey, Outgoing,
 };
@@ -405,6 +407,16 @@ impl Machine {
         let broken = outcome >= 0xf0;
         let result = if broken { Err(broken_disk()) } else { Ok(()) };
         match job {
+            Job::CheckInfo { torrent, attempt, info, .. } => {
+                let result = if broken {
+                    Err(InfoError::Hash { digests: Vec::new() })
+                } else {
+                    let metainfo = Metainfo::from_info(info, &[], &[]).map(Box::new);
+                    let checked = |metainfo| CheckedInfo { metainfo, digests: Vec::new() };
+                    metainfo.map(checked).map_err(InfoError::Torrent)
+                };
+                Done::InfoChecked { torrent, attempt, result }
+            }
             Job::Open { torrent, spec } => {
                 let result = result.map(|()| self.opened(torrent, &spec.metainfo, outcome));
                 Done::Opened { torrent, result }

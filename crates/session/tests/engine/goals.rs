@@ -17,6 +17,7 @@ const GIVE_UP: Goal = Goal {
     ratio: None,
     seed_time: None,
     timeout: None,
+    metadata_timeout: None,
     stall_timeout: None,
     give_up: true,
 };

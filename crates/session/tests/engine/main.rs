@@ -8,6 +8,7 @@ mod chaos;
 mod connections;
 mod fuzz;
 mod goals;
+mod links;
 mod memory;
 mod net;
 mod node;

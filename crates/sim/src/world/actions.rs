@@ -166,6 +166,7 @@ impl World {
                 return self.check_disconnect(&name, address, &reason.unwrap_or_default());
             }
             EventKind::Peer { state: PeerState::Connected | PeerState::Failed, .. }
+            | EventKind::MetadataReceived(_)
             | EventKind::Checking { .. }
             | EventKind::Tracker { .. }
             | EventKind::Warning(_)

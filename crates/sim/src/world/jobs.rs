@@ -186,7 +186,8 @@ impl World {
                 this.have = this.durable.clone();
                 Ok(())
             }
-            Done::Opened { result: Err(_), .. }
+            Done::InfoChecked { .. }
+            | Done::Opened { result: Err(_), .. }
             | Done::CheckFinished { result: Err(_), .. }
             | Done::Committed { .. }
             | Done::Staged { .. }
@@ -257,6 +258,9 @@ impl World {
 /// Describes an answer.
 fn name_of(done: &Done<SimFile>) -> String {
     match done {
+        Done::InfoChecked { result, .. } => {
+            format!("metadata checked: {:?}", result.as_ref().map(|_| ()))
+        }
         Done::Opened { result: Ok(opened), .. } => format!(
             "opened: {:?} trusted, {:?} to be verified",
             opened.have.iter().collect::<Vec<u32>>(),

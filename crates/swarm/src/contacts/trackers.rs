@@ -66,6 +66,8 @@ pub(crate) struct Trackers {
     due: Duration,
     /// The one asked in the walk.
     asking: Option<usize>,
+    /// When the last announce was made, or the swarm started.
+    pub(crate) announced_at: Duration,
 }
 
 impl Trackers {
@@ -81,7 +83,7 @@ impl Trackers {
             order.shuffle(rng);
             (0..).zip(order).for_each(|(rank, index)| tier[index].rank = rank);
         }
-        Self { list, due: now, asking: None }
+        Self { list, due: now, asking: None, announced_at: now }
     }
 
     /// Returns the announce that is due, if any.
@@ -92,7 +94,7 @@ impl Trackers {
         let is_due = |tracker: &Tracker| tracker.owes() && tracker.completed_at() <= now;
         let completed = self.list.iter().position(is_due);
         if let Some(index) = completed {
-            return Some(self.ask(index, AnnounceEvent::Completed, num_want));
+            return Some(self.ask(now, index, AnnounceEvent::Completed, num_want));
         }
         if now < self.due {
             return None;
@@ -105,7 +107,7 @@ impl Trackers {
         };
         let started = self.list[index].started;
         let event = if started { AnnounceEvent::None } else { AnnounceEvent::Started };
-        Some(self.ask(index, event, num_want))
+        Some(self.ask(now, index, event, num_want))
     }
 
     /// Returns when [`Self::poll`] has the next announce.
@@ -210,8 +212,8 @@ impl Trackers {
         }
     }
 
-    fn ask(&mut self, index: usize, event: AnnounceEvent, num_want: u32) -> Output {
-        self.asking = Some(index);
+    fn ask(&mut self, now: Duration, index: usize, event: AnnounceEvent, num_want: u32) -> Output {
+        (self.asking, self.announced_at) = (Some(index), now);
         self.ask_aside(index, event, num_want)
     }
 

@@ -331,6 +331,17 @@ impl Announces {
         }
     }
 
+    /// A link names a peer, as `host:port`.
+    pub(super) fn look_up_link_peer(&mut self, now: Duration, torrent: TorrentKey, peer: &str) {
+        if let Ok(address) = peer.parse() {
+            self.answers.push_back(Answer::Peers { torrent, peers: vec![address] });
+        } else if let Some((host, port)) = peer.rsplit_once(':')
+            && let Ok(port) = port.parse()
+        {
+            self.look_up_peer(now, torrent, host.to_owned(), port);
+        }
+    }
+
     fn look_up_peer(&mut self, now: Duration, torrent: TorrentKey, host: String, port: u16) {
         match self.names.look_up_peer(now, torrent, &host, port) {
             None | Some(Lookup::Asked | Lookup::Known(Err(_))) => {}

@@ -49,12 +49,24 @@ pub(crate) struct Open<F> {
     pub(super) uploads: VecDeque<Upload<F>>,
     /// Bytes that the store is to read for the peer.
     pub(super) reading: u64,
+    /// The pieces of metadata that the peer requested, oldest first.
+    pub(crate) metadata_queue: VecDeque<u32>,
+    /// How many pieces of metadata the peer was promised.
+    pub(crate) metadata_served: u32,
 }
 
 impl<F> Open<F> {
     pub(super) fn new(torrent: TorrentKey, link: Handshaking) -> Self {
         let Handshaking { address, connection, .. } = link;
-        Self { address, torrent, connection, uploads: VecDeque::new(), reading: 0 }
+        Self {
+            address,
+            torrent,
+            connection,
+            uploads: VecDeque::new(),
+            reading: 0,
+            metadata_queue: VecDeque::new(),
+            metadata_served: 0,
+        }
     }
 }
 

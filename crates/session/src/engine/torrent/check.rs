@@ -8,6 +8,7 @@ use std::time::Duration;
 use bt_types::Bitfield;
 use metainfo::Metainfo;
 use piece_store::{Job, Opened, TorrentKey};
+use swarm::Swarm;
 
 use super::durability::Durability;
 use super::progress::Progress;
@@ -17,6 +18,8 @@ use super::progress::Progress;
 pub(crate) struct Check {
     metainfo: Arc<Metainfo>,
     pub(super) opened: Opened,
+    /// The swarm of a link.
+    pub(super) swarm: Option<Box<Swarm>>,
     /// The ranges of pieces that have no job yet.
     ranges: VecDeque<Range<u32>>,
     running: usize,
@@ -27,12 +30,12 @@ pub(crate) struct Check {
 }
 
 impl Check {
-    pub(super) fn new(metainfo: Arc<Metainfo>, opened: Opened) -> Self {
+    pub(super) fn new(metainfo: Arc<Metainfo>, opened: Opened, swarm: Option<Box<Swarm>>) -> Self {
         let ranges = VecDeque::from(opened.to_verify.clone());
         let total = ranges.iter().map(|range| range.len() as u32).sum();
         let progress = Progress::of(metainfo.info(), &opened.wanted, &opened.have);
         let durability = Durability::default();
-        Self { metainfo, opened, ranges, running: 0, done: 0, total, progress, durability }
+        Self { metainfo, opened, swarm, ranges, running: 0, done: 0, total, progress, durability }
     }
 
     /// Pieces were verified; `good` are those that matched.

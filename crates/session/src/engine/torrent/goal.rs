@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use swarm::{DeadEnd, Swarm};
 
+use super::metadata::Metadata;
 use super::phase::{Phase, Torrent};
 use super::transfer::Transfer;
 use crate::config::Goal;
@@ -25,7 +26,7 @@ pub(crate) enum Ending {
 pub(super) struct GoalWatch {
     pub(super) goal: Goal,
     /// The torrent's size in bytes.
-    size: u64,
+    pub(super) size: u64,
     started_at: Duration,
     /// When the user was last notified of the completion.
     completed_at: Option<Duration>,
@@ -52,11 +53,15 @@ impl Torrent {
 
     /// Notes which condition holds, and since when.
     pub(super) fn note_condition(&mut self, now: Duration) {
-        let (Some(watch), Phase::Transfer(transfer)) = (&mut self.watch, &self.phase) else {
-            return;
+        let swarm = match &self.phase {
+            Phase::Metadata(metadata) => &metadata.swarm,
+            Phase::Transfer(transfer) => &transfer.swarm,
+            Phase::Opening(_) | Phase::Checking(_) | Phase::Stopping(_) | Phase::Stopped(_) => {
+                return;
+            }
         };
-        let uploaded = transfer.swarm.uploaded() + self.earlier.1;
-        let condition = watch.condition_of(&transfer.swarm, uploaded);
+        let Some(watch) = &mut self.watch else { return };
+        let condition = watch.condition_of(swarm, swarm.uploaded() + self.earlier.1);
         let before = watch.condition.filter(|(before, _)| Some(*before) == condition);
         watch.condition = before.or(condition.map(|condition| (condition, now)));
     }
@@ -70,7 +75,8 @@ impl Torrent {
     pub(super) fn next_ending(&self) -> Option<(Duration, Ending)> {
         let watch = self.watch.as_ref()?;
         let transfer = match &self.phase {
-            Phase::Opening | Phase::Checking(_) => return watch.timeout(),
+            Phase::Metadata(metadata) => return watch.ending_of_metadata(metadata),
+            Phase::Opening(_) | Phase::Checking(_) => return watch.timeout(),
             Phase::Transfer(transfer) => transfer,
             Phase::Stopping(_) | Phase::Stopped(_) => return None,
         };
@@ -112,6 +118,19 @@ impl GoalWatch {
         let at_once = self.goal.stop_when_complete.then_some(Duration::ZERO);
         let time = at_once.or(self.goal.seed_time)?;
         Some((completed_at.saturating_add(time), Ending::Done))
+    }
+
+    /// Returns what ends a torrent whose metadata is fetched. One that waits for the user's choice
+    /// of files does not end.
+    fn ending_of_metadata(&self, metadata: &Metadata) -> Option<(Duration, Ending)> {
+        metadata.fetch.as_ref()?;
+        let lasting = self.condition.map(|(condition, since)| condition.ending(since));
+        let no_metadata = self.goal.metadata_timeout.map(|limit| {
+            let at = self.started_at.saturating_add(limit);
+            (at, Ending::GiveUp(GiveUp::NoMetadata(limit)))
+        });
+        let endings = [lasting, no_metadata, self.timeout()];
+        endings.into_iter().flatten().min_by_key(|(at, _)| *at)
     }
 
     fn stalled(&self, last_piece_at: Duration) -> Option<(Duration, Ending)> {

@@ -3,6 +3,8 @@
 mod check;
 mod durability;
 mod goal;
+mod messages;
+mod metadata;
 mod phase;
 mod progress;
 mod start;
@@ -11,18 +13,18 @@ mod transfer;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::{Index, IndexMut};
-use std::path::PathBuf;
 use std::time::Duration;
 
 use bt_types::InfoHashV1;
-use piece_store::{Job, TorrentKey};
-use swarm::SpanBudget;
+use piece_store::TorrentKey;
+use swarm::{SpanBudget, Swarm};
 
+use super::config::EngineConfig;
 use crate::config::AddTorrent;
 use crate::event::{StopReason, TorrentStatus};
 
 pub(super) use goal::Ending;
-pub(super) use phase::Torrent;
+pub(super) use phase::{Start, StopAction, Torrent};
 pub(super) use transfer::Transfer;
 
 /// A torrent cannot be added.
@@ -79,9 +81,9 @@ impl Torrents {
         peer_id_prefix: [u8; 8],
         rng: &mut impl rand::Rng,
     ) -> Result<TorrentKey, AddError> {
-        let info_hash = add.metainfo.info_hash();
+        let info_hash = add.description.info_hash();
         if self.by_info_hash.contains_key(&info_hash) {
-            let name = add.metainfo.info().name().to_owned();
+            let name = add.description.name();
             return Err(AddError::Duplicate { name, info_hash });
         }
         let key = TorrentKey(self.next_key);
@@ -91,27 +93,30 @@ impl Torrents {
         Ok(key)
     }
 
-    /// Begins to open a stopped torrent; `None` if there is no such torrent.
-    pub(super) fn open(
+    /// Starts a stopped torrent; `None` if there is no such torrent.
+    pub(super) fn start(
         &mut self,
         now: Duration,
         key: TorrentKey,
-        state_dir: Option<PathBuf>,
-    ) -> Option<Job> {
+        config: &EngineConfig,
+        seed: u64,
+    ) -> Option<Start> {
         let torrent = self.table.get_mut(&key).filter(|torrent| torrent.is_stopped())?;
         self.active += 1;
-        let job = torrent.open(now, state_dir);
+        let start = torrent.start(now, config, seed);
         self.set_timer(key);
-        Some(job)
+        Some(start)
     }
 
-    /// Begins to stop a torrent, whose status is `status`. Returns whether it was not stopping yet.
+    /// Begins to stop a torrent, whose status is `status`. `is_open` says whether the store has to
+    /// close it. Returns whether it was not stopping yet.
     /// A stopping torrent keeps its first error.
     pub(super) fn stop(
         &mut self,
         key: TorrentKey,
         status: TorrentStatus,
         reason: StopReason,
+        is_open: bool,
     ) -> bool {
         let torrent = &mut self[key];
         if torrent.is_stopped() || torrent.is_stopping() {
@@ -121,7 +126,7 @@ impl Torrents {
             return false;
         }
         if let Some(torrent) = self.table.remove(&key) {
-            self.table.insert(key, torrent.stop(status, reason));
+            self.table.insert(key, torrent.stop(status, reason, is_open));
         }
         true
     }
@@ -172,6 +177,11 @@ impl Torrents {
         self.get_mut(key)?.running_mut()
     }
 
+    /// The swarm of a torrent, unless it has none or is being stopped.
+    pub(super) fn running_swarm(&mut self, key: TorrentKey) -> Option<&mut Swarm> {
+        self.get_mut(key)?.running_swarm()
+    }
+
     pub(super) fn keys(&self) -> impl Iterator<Item = TorrentKey> {
         self.table.keys().copied()
     }
@@ -190,15 +200,13 @@ impl Torrents {
         self.active == 0
     }
 
-    /// Puts a running torrent in line for memory, if it needs some, and to connect to candidates,
-    /// until it has none. Sets its timer.
+    /// Puts a torrent in line to connect to candidates until it has none, and for memory if it needs
+    /// some. Sets its timer.
     pub(super) fn line_up(&mut self, now: Duration, key: TorrentKey) {
         let Some(torrent) = self.table.get_mut(&key) else { return };
         torrent.note_condition(now);
-        if let Some(transfer) = torrent.running_mut() {
-            if transfer.swarm.is_starved()
-                && !std::mem::replace(&mut torrent.waits_for_memory, true)
-            {
+        if let Some(swarm) = torrent.running_swarm() {
+            if swarm.is_starved() && !std::mem::replace(&mut torrent.waits_for_memory, true) {
                 self.starved.push_back(key);
             }
             if !std::mem::replace(&mut torrent.waits_to_dial, true) {
@@ -239,7 +247,7 @@ impl Torrents {
     pub(super) fn pop_starved(&mut self, budget: &SpanBudget) -> Option<TorrentKey> {
         let key = self.starved.pop_front()?;
         let torrent = self.table.get_mut(&key)?;
-        if torrent.transfer().is_some_and(|transfer| transfer.swarm.is_short(budget)) {
+        if torrent.swarm().is_some_and(|swarm| swarm.is_short(budget)) {
             self.starved.push_back(key);
             return None;
         }

@@ -1,33 +1,41 @@
 //! One torrent of the session, and the phase it is in.
 //!
 //! ```text
-//!  Opening --> Checking --> Transfer --> Stopping --> Stopped
-//!     |            |                        ^            |
-//!     '------------'------------------------'   resume: Opening
+//!  Metadata --> Opening --> Checking --> Transfer --> Stopping --> Stopped
+//!     |            |            |                         ^            |
+//!     '------------'------------'-------------------------'   resume: Metadata or Opening
 //! ```
 
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bt_types::{AnnounceEvent, AnnounceRequest, Geometry, InfoHashV1, PeerId};
+use bt_types::{AnnounceEvent, AnnounceRequest, BLOCK_LENGTH, Geometry, InfoHashV1, PeerId};
+use metainfo::Metainfo;
 use piece_store::{Job, OpenSpec, Opened, TorrentKey};
 use rand::RngExt as _;
 use swarm::{Pieces, Swarm};
 
 use super::check::Check;
 use super::goal::GoalWatch;
+use super::metadata::Metadata;
 use super::transfer::Transfer;
-use crate::config::AddTorrent;
+use crate::config::{AddTorrent, Description};
+use crate::engine::config::EngineConfig;
 use crate::engine::rate::Bucket;
 use crate::event::{StopReason, TorrentError, TorrentStatus};
 use crate::limits::{ANNOUNCE_DEADLINE, MAX_USER_PEERS, STOP_ANNOUNCE_TIME};
 
+/// What is announced as left while nobody knows the size of the torrent.
+const UNKNOWN_LEFT: u64 = BLOCK_LENGTH as u64;
+
 /// What a torrent is doing, with the data for that.
 #[derive(Debug)]
 pub(super) enum Phase {
-    /// The store opens its files and journal.
-    Opening,
+    /// It was added as a link, and peers send its metadata.
+    Metadata(Box<Metadata>),
+    /// The store opens its files and journal. The swarm of a link lives on meanwhile.
+    Opening(Option<Box<Swarm>>),
     /// Data on the disk is verified.
     Checking(Box<Check>),
     /// Pieces are exchanged.
@@ -41,12 +49,43 @@ pub(super) enum Phase {
 /// A stop under way.
 #[derive(Debug)]
 pub(super) struct Stopping {
-    transfer: Option<Box<Transfer>>,
+    work: Work,
+    /// Whether the store has to close it.
+    is_open: bool,
     step: StopStep,
     /// Why; the first error if there was one.
     reason: StopReason,
     /// The status before the stop.
     pub(super) status: Box<TorrentStatus>,
+}
+
+/// What a torrent leaves when it stops.
+#[derive(Debug)]
+enum Work {
+    /// No peer knows of it.
+    Nothing,
+    /// The swarm of a link, without a transfer.
+    Swarm(Box<Swarm>),
+    /// A transfer.
+    Transfer(Box<Transfer>),
+}
+
+/// What a stop needs next.
+#[derive(Debug)]
+pub(crate) enum StopAction {
+    /// The store closes the torrent.
+    Close(Job),
+    /// There is nothing to close: trackers are told.
+    SayGoodbye,
+}
+
+/// How a torrent starts.
+#[derive(Debug)]
+pub(crate) enum Start {
+    /// The store opens it.
+    Open(Job),
+    /// Its metadata is fetched. These are the peers that the link names.
+    Fetch(Vec<String>),
 }
 
 /// How far a stop is.
@@ -95,7 +134,7 @@ impl Torrent {
         peer_id_prefix: [u8; 8],
         rng: &mut impl rand::Rng,
     ) -> Self {
-        let size = add.metainfo.info().content_size();
+        let size = content_size(&add.description);
         Self {
             key,
             peer_id: PeerId::new(peer_id_prefix, rng.random()),
@@ -114,12 +153,32 @@ impl Torrent {
         }
     }
 
-    /// Returns the job that opens the files and the journal.
-    pub(super) fn open(&mut self, now: Duration, state_dir: Option<PathBuf>) -> Job {
+    /// Starts a stopped torrent.
+    pub(super) fn start(&mut self, now: Duration, config: &EngineConfig, seed: u64) -> Start {
         if let Some(watch) = &mut self.watch {
             watch.start(now);
         }
-        self.phase = Phase::Opening;
+        let Description::Link(link) = &self.add.description else {
+            let metainfo = self.metainfo().clone();
+            return Start::Open(self.open(metainfo, config.state_dir.clone()));
+        };
+        let peers = link.peers.clone();
+        let swarm = self.new_swarm(now, config, seed);
+        self.phase = Phase::Metadata(Box::new(Metadata::new(now, swarm)));
+        Start::Fetch(peers)
+    }
+
+    /// Returns the job that opens the files and the journal.
+    pub(crate) fn open(&mut self, metainfo: Arc<Metainfo>, state_dir: Option<PathBuf>) -> Job {
+        let swarm = match std::mem::replace(&mut self.phase, Phase::Opening(None)) {
+            Phase::Metadata(metadata) => Some(Box::new(metadata.swarm)),
+            Phase::Opening(_)
+            | Phase::Checking(_)
+            | Phase::Transfer(_)
+            | Phase::Stopping(_)
+            | Phase::Stopped(_) => None,
+        };
+        self.phase = Phase::Opening(swarm);
         let add = &self.add;
         let spec = OpenSpec {
             layout: add.layout.clone(),
@@ -129,7 +188,7 @@ impl Torrent {
             preallocate: add.preallocate,
             overwrite: add.overwrite,
             seed_only: add.seed_only,
-            ..OpenSpec::new(add.metainfo.clone(), &*add.folder)
+            ..OpenSpec::new(metainfo, &*add.folder)
         };
         Job::Open { torrent: self.key, spec: Box::new(spec) }
     }
@@ -137,28 +196,33 @@ impl Torrent {
     /// The store has opened the torrent. It may be stopping by now.
     pub(crate) fn handle_opened(&mut self, opened: Opened) {
         self.earlier = (opened.downloaded, opened.uploaded);
-        if let Phase::Opening = self.phase {
-            let check = Check::new(Arc::clone(&self.add.metainfo), opened);
+        if let Phase::Opening(swarm) = &mut self.phase {
+            let swarm = swarm.take();
+            let check = Check::new(Arc::clone(self.metainfo()), opened, swarm);
             self.phase = Phase::Checking(Box::new(check));
         }
     }
 
-    /// Begins to stop a torrent that is not stopping yet, whose status is `status`.
+    /// Begins to stop a torrent that is not stopping yet, whose status is `status`. `is_open` says
+    /// whether the store has to close it.
     pub(super) fn stop(
         mut self: Box<Self>,
         status: TorrentStatus,
         reason: StopReason,
+        is_open: bool,
     ) -> Box<Self> {
-        let transfer = match self.phase {
-            Phase::Opening | Phase::Checking(_) => None,
-            Phase::Transfer(transfer) => Some(transfer),
+        let work = match self.phase {
+            Phase::Metadata(metadata) => Work::Swarm(Box::new(metadata.swarm)),
+            Phase::Opening(swarm) => swarm.map_or(Work::Nothing, Work::Swarm),
+            Phase::Checking(check) => check.swarm.map_or(Work::Nothing, Work::Swarm),
+            Phase::Transfer(transfer) => Work::Transfer(transfer),
             phase @ (Phase::Stopping(_) | Phase::Stopped(_)) => {
                 self.phase = phase;
                 return self;
             }
         };
         let (step, status) = (StopStep::Jobs, Box::new(status));
-        self.phase = Phase::Stopping(Box::new(Stopping { transfer, step, reason, status }));
+        self.phase = Phase::Stopping(Box::new(Stopping { work, is_open, step, reason, status }));
         self
     }
 
@@ -174,29 +238,33 @@ impl Torrent {
         }
     }
 
-    /// Returns the job that closes the store, once every earlier job is answered.
-    pub(crate) fn close_store(&mut self) -> Option<Job> {
+    /// Returns what a stop needs next, once every earlier job is answered.
+    pub(crate) fn next_stop_action(&mut self) -> Option<StopAction> {
         let Phase::Stopping(stopping) = &mut self.phase else { return None };
         if stopping.step != StopStep::Jobs || self.jobs > 0 {
             return None;
         }
         stopping.step = StopStep::Closing;
-        let transfer = stopping.transfer.as_mut();
-        let unfinished = transfer.map_or_else(Vec::new, |transfer| transfer.take_buffers());
-        let swarm = self.transfer().map(|transfer| &transfer.swarm);
+        let unfinished = match &mut stopping.work {
+            _ if !stopping.is_open => return Some(StopAction::SayGoodbye),
+            Work::Nothing | Work::Swarm(_) => Vec::new(),
+            Work::Transfer(transfer) => transfer.take_buffers(),
+        };
+        let swarm = self.swarm();
         let downloaded = self.earlier.0 + swarm.map_or(0, Swarm::downloaded);
         let uploaded = self.earlier.1 + swarm.map_or(0, Swarm::uploaded);
-        Some(Job::Close { torrent: self.key, uploaded, downloaded, unfinished })
+        let torrent = self.key;
+        Some(StopAction::Close(Job::Close { torrent, uploaded, downloaded, unfinished }))
     }
 
     /// The store is closed: has `stopped` announced.
     pub(crate) fn say_goodbye(&mut self, now: Duration) {
         let Phase::Stopping(stopping) = &mut self.phase else { return };
-        let deadline = stopping.transfer.as_ref().map_or(now, |it| goodbye_deadline(it, now));
+        let deadline = stopping.swarm_mut().map_or(now, |swarm| {
+            swarm.stop(now);
+            goodbye_deadline(swarm, now)
+        });
         stopping.step = StopStep::Announcing { deadline };
-        if let Some(transfer) = &mut stopping.transfer {
-            transfer.swarm.stop(now);
-        }
     }
 
     /// Whether a stop is over. `announcing` says whether an announce has no answer yet.
@@ -209,9 +277,11 @@ impl Torrent {
     pub(super) fn end_stop(mut self: Box<Self>) -> (Box<Self>, Option<StopReason>) {
         let (status, reason) = match self.phase {
             Phase::Stopping(stopping) => (Some(stopping.status), Some(stopping.reason)),
-            Phase::Opening | Phase::Checking(_) | Phase::Transfer(_) | Phase::Stopped(_) => {
-                (None, None)
-            }
+            Phase::Metadata(_)
+            | Phase::Opening(_)
+            | Phase::Checking(_)
+            | Phase::Transfer(_)
+            | Phase::Stopped(_) => (None, None),
         };
         self.phase = Phase::Stopped(status);
         (self, reason)
@@ -220,6 +290,10 @@ impl Torrent {
     pub(super) fn next_timeout(&self) -> Option<Duration> {
         let goal = self.next_ending().map(|(at, _)| at);
         match &self.phase {
+            Phase::Metadata(metadata) => {
+                let fetch = metadata.poll_timeout();
+                [metadata.swarm.poll_timeout(), fetch, goal].into_iter().flatten().min()
+            }
             Phase::Transfer(transfer) => {
                 let sync = transfer.durability.deadline();
                 [transfer.swarm.poll_timeout(), sync, goal].into_iter().flatten().min()
@@ -228,26 +302,52 @@ impl Torrent {
                 StopStep::Announcing { deadline } => Some(deadline),
                 StopStep::Jobs | StopStep::Closing => None,
             },
-            Phase::Opening | Phase::Checking(_) => goal,
+            Phase::Opening(_) | Phase::Checking(_) => {
+                let swarm = self.swarm().and_then(Swarm::poll_timeout);
+                [swarm, goal].into_iter().flatten().min()
+            }
             Phase::Stopped(_) => None,
         }
     }
 
-    /// The transfer, also while it is being stopped.
-    pub(crate) fn transfer(&self) -> Option<&Transfer> {
+    /// The swarm, also while it is being stopped.
+    pub(crate) fn swarm(&self) -> Option<&Swarm> {
         match &self.phase {
-            Phase::Transfer(transfer) => Some(transfer),
-            Phase::Stopping(stopping) => stopping.transfer.as_deref(),
-            Phase::Opening | Phase::Checking(_) | Phase::Stopped(_) => None,
+            Phase::Metadata(metadata) => Some(&metadata.swarm),
+            Phase::Opening(swarm) => swarm.as_deref(),
+            Phase::Checking(check) => check.swarm.as_deref(),
+            Phase::Transfer(transfer) => Some(&transfer.swarm),
+            Phase::Stopping(stopping) => stopping.swarm(),
+            Phase::Stopped(_) => None,
         }
+    }
+
+    /// The swarm, also while it is being stopped.
+    pub(crate) fn swarm_mut(&mut self) -> Option<&mut Swarm> {
+        match &mut self.phase {
+            Phase::Metadata(metadata) => Some(&mut metadata.swarm),
+            Phase::Opening(swarm) => swarm.as_deref_mut(),
+            Phase::Checking(check) => check.swarm.as_deref_mut(),
+            Phase::Transfer(transfer) => Some(&mut transfer.swarm),
+            Phase::Stopping(stopping) => stopping.swarm_mut(),
+            Phase::Stopped(_) => None,
+        }
+    }
+
+    /// The swarm, unless it is being stopped.
+    pub(crate) fn running_swarm(&mut self) -> Option<&mut Swarm> {
+        if self.is_stopping() { None } else { self.swarm_mut() }
     }
 
     /// The transfer, also while it is being stopped.
     pub(crate) fn transfer_mut(&mut self) -> Option<&mut Transfer> {
         match &mut self.phase {
             Phase::Transfer(transfer) => Some(transfer),
-            Phase::Stopping(stopping) => stopping.transfer.as_deref_mut(),
-            Phase::Opening | Phase::Checking(_) | Phase::Stopped(_) => None,
+            Phase::Stopping(stopping) => match &mut stopping.work {
+                Work::Transfer(transfer) => Some(transfer),
+                Work::Nothing | Work::Swarm(_) => None,
+            },
+            Phase::Metadata(_) | Phase::Opening(_) | Phase::Checking(_) | Phase::Stopped(_) => None,
         }
     }
 
@@ -268,10 +368,6 @@ impl Torrent {
         matches!(self.phase, Phase::Transfer(_))
     }
 
-    pub(crate) fn is_opening(&self) -> bool {
-        matches!(self.phase, Phase::Opening)
-    }
-
     pub(crate) fn is_stopping(&self) -> bool {
         matches!(self.phase, Phase::Stopping(_))
     }
@@ -281,17 +377,33 @@ impl Torrent {
     }
 
     pub(crate) fn info_hash(&self) -> InfoHashV1 {
-        self.add.metainfo.info_hash()
+        self.add.description.info_hash()
     }
 
+    /// Panics as long as the metadata is not there: it is called for what the store does.
+    pub(crate) fn metainfo(&self) -> &Arc<Metainfo> {
+        self.add.description.metainfo().expect("a torrent with metadata")
+    }
+
+    /// The length of all files in bytes; 0 as long as the metadata is not there.
+    pub(super) fn size(&self) -> u64 {
+        content_size(&self.add.description)
+    }
+
+    /// The length of the `info` dictionary; `None` as long as it is not there.
+    pub(crate) fn metadata_size(&self) -> Option<u32> {
+        self.add.description.metainfo().map(|metainfo| metainfo.raw_info().len() as u32)
+    }
+
+    /// Panics as [`Self::metainfo`] does.
     pub(crate) fn geometry(&self) -> Geometry {
-        self.add.metainfo.info().geometry()
+        self.metainfo().info().geometry()
     }
 
     /// The torrent's part of an announce: not address, port and number of peers. A partial seed
     /// announces `paused` if no other event is due (BEP 21).
     pub(crate) fn announce_request(&self, event: AnnounceEvent) -> AnnounceRequest {
-        let swarm = self.transfer().map(|transfer| &transfer.swarm);
+        let swarm = self.swarm();
         let pieces = swarm.and_then(Swarm::pieces);
         let partial_seed = pieces.is_some_and(Pieces::is_partial_seed);
         AnnounceRequest {
@@ -303,8 +415,16 @@ impl Torrent {
             uploaded: swarm.map_or(0, Swarm::uploaded),
             downloaded: swarm.map_or(0, Swarm::downloaded),
             // Of all pieces, wanted or not: a partial seed is no seeder.
-            left: pieces.map_or(u64::MAX, Pieces::torrent_left),
+            left: pieces.map_or_else(|| self.unknown_left(), Pieces::torrent_left),
             ..AnnounceRequest::new(self.info_hash(), self.peer_id)
+        }
+    }
+
+    /// Returns what to announce as left before it is known. Not 0, which a seeder announces.
+    fn unknown_left(&self) -> u64 {
+        match &self.add.description {
+            Description::Metainfo(_) => u64::MAX,
+            Description::Link(link) => link.length.unwrap_or(UNKNOWN_LEFT),
         }
     }
 
@@ -319,12 +439,34 @@ impl Torrent {
     }
 }
 
+fn content_size(description: &Description) -> u64 {
+    description.metainfo().map_or(0, |metainfo| metainfo.info().content_size())
+}
+
 /// When a stop no longer waits for trackers. If none has ever answered, they are probably dead, and
 /// the time runs from the last announce.
-fn goodbye_deadline(transfer: &Transfer, now: Duration) -> Duration {
-    let replied = transfer.swarm.trackers().any(|tracker| tracker.replied);
-    let from = if replied { now } else { transfer.announced_at };
+fn goodbye_deadline(swarm: &Swarm, now: Duration) -> Duration {
+    let replied = swarm.trackers().any(|tracker| tracker.replied);
+    let from = if replied { now } else { swarm.announced_at() };
     (from + STOP_ANNOUNCE_TIME).max(now)
+}
+
+impl Stopping {
+    fn swarm(&self) -> Option<&Swarm> {
+        match &self.work {
+            Work::Nothing => None,
+            Work::Swarm(swarm) => Some(swarm),
+            Work::Transfer(transfer) => Some(&transfer.swarm),
+        }
+    }
+
+    fn swarm_mut(&mut self) -> Option<&mut Swarm> {
+        match &mut self.work {
+            Work::Nothing => None,
+            Work::Swarm(swarm) => Some(swarm),
+            Work::Transfer(transfer) => Some(&mut transfer.swarm),
+        }
+    }
 }
 
 /// A stop waits for less time than any announce.

@@ -4,7 +4,7 @@ use bt_types::{Bitfield, PieceIndex};
 use metainfo::Info;
 
 /// How much of what is wanted we have, without padding (BEP 47), which is not the user's data.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Progress {
     pub(super) pieces: u32,
     pub(super) pieces_total: u32,

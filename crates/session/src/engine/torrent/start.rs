@@ -4,14 +4,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use bt_types::PeerId;
 use metainfo::{FileEntry, Info, Naming};
 use swarm::{SpanLayout, Swarm, SwarmConfig};
 
 use super::phase::{Phase, Torrent};
 use super::progress::Progress;
 use super::transfer::Transfer;
-use crate::config::AddTorrent;
+use crate::config::Description;
 use crate::engine::config::EngineConfig;
 use crate::engine::disk::PieceBuffers;
 use crate::event::EventKind;
@@ -25,24 +24,25 @@ impl Torrent {
         seed: u64,
     ) -> Vec<EventKind> {
         let Phase::Checking(check) = &mut self.phase else { return Vec::new() };
+        let swarm = check.swarm.take();
+        let mut swarm = swarm.map_or_else(|| self.new_swarm(now, config, seed), |swarm| *swarm);
+        let metainfo = Arc::clone(self.metainfo());
+        let Phase::Checking(check) = &mut self.phase else { return Vec::new() };
         let opened = &check.opened;
-        let info = self.add.metainfo.info();
+        let info = metainfo.info();
         let (geometry, naming) = (info.geometry(), opened.naming);
         let have = &opened.have;
         let wanted = if self.add.seed_only { have } else { &opened.wanted };
-        let swarm_config = swarm_config(&self.add, config, self.peer_id, seed);
-        let mut swarm = Swarm::new(now, &swarm_config);
         swarm
             .begin_transfer(now, geometry, have.clone(), wanted.clone(), &opened.unfinished)
             .expect("the store's bitfields are of this torrent");
         let transfer = Transfer {
-            metainfo: Arc::clone(&self.add.metainfo),
+            metainfo: Arc::clone(&metainfo),
             buffers: PieceBuffers::new(SpanLayout::new(geometry), &opened.unfinished),
             durability: std::mem::take(&mut check.durability),
             progress: Progress::of(info, wanted, have),
             file_system: opened.file_system,
             last_piece_at: now,
-            announced_at: now,
             completion_due: swarm.is_complete(),
             swarm,
         };
@@ -57,22 +57,25 @@ impl Torrent {
         }
         events
     }
-}
 
-fn swarm_config(
-    add: &AddTorrent,
-    config: &EngineConfig,
-    peer_id: PeerId,
-    seed: u64,
-) -> SwarmConfig {
-    let trackers = if add.announce { add.metainfo.trackers().to_vec() } else { Vec::new() };
-    SwarmConfig {
-        private: add.metainfo.info().private(),
-        trackers,
-        max_peers: config.max_peers_per_torrent,
-        upload_slots: config.upload_slots,
-        seed,
-        ..SwarmConfig::new(peer_id)
+    /// Returns a swarm that is about to ask the first tracker. Each tracker of a link is a tier of
+    /// its own.
+    pub(super) fn new_swarm(&self, now: Duration, config: &EngineConfig, seed: u64) -> Swarm {
+        let (private, trackers) = match &self.add.description {
+            Description::Metainfo(metainfo) => {
+                (metainfo.info().private(), metainfo.trackers().to_vec())
+            }
+            Description::Link(link) => (false, link.tracker_tiers()),
+        };
+        let swarm_config = SwarmConfig {
+            private,
+            trackers: if self.add.announce { trackers } else { Vec::new() },
+            max_peers: config.max_peers_per_torrent,
+            upload_slots: config.upload_slots,
+            seed,
+            ..SwarmConfig::new(self.peer_id)
+        };
+        Swarm::new(now, &swarm_config)
     }
 }
 

@@ -6,11 +6,12 @@ use std::time::Duration;
 
 use bt_types::{BlockRequest, PieceIndex};
 use metainfo::Metainfo;
-use peer_wire::{ExtensionHandshake, Received};
+use peer_wire::Received;
 use piece_store::{CommitResult, HeldSpan, Job, Span, StoreError, TorrentKey};
 use swarm::{BlockFate, Committed, PeerKey, SpanLayout, Swarm};
 
 use super::durability::Durability;
+use super::messages::report;
 use super::progress::Progress;
 use crate::engine::disk::{Buffers, PieceBuffers, blocks_in};
 
@@ -26,8 +27,6 @@ pub(crate) struct Transfer {
     pub(crate) file_system: u64,
     /// When the last piece was verified, or the transfer began.
     pub(super) last_piece_at: Duration,
-    /// When the last announce was made, or the transfer began.
-    pub(crate) announced_at: Duration,
     /// Whether the user waits for [`EventKind::Completed`](crate::EventKind::Completed).
     pub(crate) completion_due: bool,
 }
@@ -40,7 +39,6 @@ impl Transfer {
         peer: PeerKey,
         received: Received<'_>,
     ) -> Option<BlockRequest> {
-        let swarm = &mut self.swarm;
         match received {
             Received::Block { request, offset, bytes, last } => {
                 self.handle_part(now, peer, request, offset, bytes);
@@ -48,33 +46,10 @@ impl Transfer {
                     self.swarm.handle_block(now, peer, request);
                 }
             }
-            Received::Bitfield { offset, bytes, last } => {
-                swarm.handle_bitfield(now, peer, offset, bytes, last);
-            }
-            Received::HaveAll => swarm.handle_have_all(now, peer),
-            Received::HaveNone => swarm.handle_have_none(now, peer),
-            Received::Have(piece) => swarm.handle_have(now, peer, piece),
-            Received::Choke => swarm.handle_choke(now, peer),
-            Received::Unchoke => swarm.handle_unchoke(now, peer),
-            Received::Interested => swarm.handle_interested(now, peer),
-            Received::NotInterested => swarm.handle_not_interested(now, peer),
             Received::Request(request) => {
-                return Some(request).filter(|_| !swarm.serves(peer, request.piece()));
+                return Some(request).filter(|_| !self.swarm.serves(peer, request.piece()));
             }
-            Received::Reject(request) => swarm.handle_reject(now, peer, request),
-            Received::Suggest(piece) => swarm.handle_suggest(now, peer, piece),
-            Received::AllowedFast(piece) => swarm.handle_allowed_fast(now, peer, piece),
-            Received::ExtensionHandshake(theirs) => note_extensions(swarm, now, peer, &theirs),
-            // The connection takes the request out of its queue.
-            Received::Cancel(_)
-            | Received::KeepAlive
-            | Received::Port(_)
-            | Received::Metadata(_)
-            | Received::Pex(_)
-            | Received::Extended { .. }
-            | Received::Unknown { .. } => {}
-            // These do not reach a link that is open.
-            Received::Handshake(_) | Received::Misbehaved(_) | Received::Unchecked(_) => {}
+            message => report(&mut self.swarm, now, peer, message),
         }
         None
     }
@@ -191,14 +166,5 @@ impl Transfer {
         let complete = self.completion_due && self.durability.is_clean();
         self.completion_due &= !complete;
         complete
-    }
-}
-
-fn note_extensions(swarm: &mut Swarm, now: Duration, peer: PeerKey, theirs: &ExtensionHandshake) {
-    if let Some(limit) = theirs.request_queue {
-        swarm.handle_reqq(now, peer, limit);
-    }
-    if let Some(port) = theirs.port {
-        swarm.handle_listen_port(now, peer, port);
     }
 }

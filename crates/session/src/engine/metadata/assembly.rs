@@ -1,0 +1,139 @@
+//! The pieces of one version of the metadata.
+
+use std::time::Duration;
+
+use peer_wire::METADATA_PIECE_LENGTH;
+use swarm::PeerKey;
+
+use super::peers::Sender;
+
+/// What an assembly is for: a claimed size, and the only peer that contributes, if the others are
+/// not trusted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Track {
+    pub(super) size: u32,
+    pub(super) only: Option<PeerKey>,
+}
+
+impl Track {
+    /// Whether a peer that claims a size contributes to this track.
+    pub(super) fn is_of(&self, (key, size): (PeerKey, u32)) -> bool {
+        self.size == size && self.only.is_none_or(|only| only == key)
+    }
+}
+
+/// Pieces that may make up the metadata.
+#[derive(Debug)]
+pub(super) struct Assembly {
+    /// Its number, which is not used again.
+    pub(super) attempt: u64,
+    pub(super) track: Track,
+    pieces: Vec<Slot>,
+    missing: u32,
+    /// Every piece before this one arrived or was requested.
+    next: u32,
+    /// Who sent each piece, in order, once all arrived.
+    pub(super) senders: Vec<Sender>,
+    /// When the last piece arrived, or the assembly was opened.
+    pub(super) gained_at: Duration,
+    /// The bytes of pieces that count as memory.
+    held: usize,
+}
+
+/// One piece.
+#[derive(Debug, Clone, Default)]
+struct Slot {
+    bytes: Option<(Vec<u8>, Sender)>,
+    /// How many peers it is requested of.
+    asked: u8,
+}
+
+impl Assembly {
+    pub(super) fn new(now: Duration, attempt: u64, track: Track) -> Self {
+        let count = track.size.div_ceil(METADATA_PIECE_LENGTH);
+        let pieces = vec![Slot::default(); count as usize];
+        let senders = Vec::new();
+        Self { attempt, track, pieces, missing: count, next: 0, senders, gained_at: now, held: 0 }
+    }
+
+    /// Returns the length of a piece in bytes; 0 if there is no such piece.
+    pub(super) fn length_of(&self, piece: u32) -> usize {
+        let start = piece.saturating_mul(METADATA_PIECE_LENGTH);
+        self.track.size.saturating_sub(start).min(METADATA_PIECE_LENGTH) as usize
+    }
+
+    pub(super) fn is_missing(&self, piece: u32) -> bool {
+        self.pieces.get(piece as usize).is_some_and(|slot| slot.bytes.is_none()) && self.missing > 0
+    }
+
+    pub(super) fn insert(&mut self, now: Duration, piece: u32, bytes: &[u8], sender: Sender) {
+        self.pieces[piece as usize].bytes = Some((bytes.to_vec(), sender));
+        self.missing -= 1;
+        self.gained_at = now;
+        self.held += bytes.len();
+    }
+
+    /// Returns the next piece to request: one that nobody is asked for or, if there is none, one
+    /// that few are asked for. `None` if nothing is missing.
+    pub(super) fn choose(&mut self, is_asked: impl Fn(u32) -> bool) -> Option<u32> {
+        let fresh = |slot: &Slot| slot.bytes.is_none() && slot.asked == 0;
+        while self.pieces.get(self.next as usize).is_some_and(|slot| !fresh(slot)) {
+            self.next += 1;
+        }
+        let piece = if (self.next as usize) < self.pieces.len() {
+            self.next
+        } else {
+            self.least_asked(is_asked)?
+        };
+        self.pieces[piece as usize].asked += 1;
+        Some(piece)
+    }
+
+    /// Returns a missing piece that at most one peer is asked for, and none that passes `is_asked`.
+    fn least_asked(&self, is_asked: impl Fn(u32) -> bool) -> Option<u32> {
+        let slots = self.pieces.iter().zip(0..);
+        let missing = slots.filter(|(slot, _)| slot.bytes.is_none() && slot.asked < MAX_COPIES);
+        let left = missing.filter(|(_, piece)| !is_asked(*piece));
+        left.min_by_key(|(slot, _)| slot.asked).map(|(_, piece)| piece)
+    }
+
+    /// A request for the piece was answered, rejected or given up.
+    pub(super) fn end_request(&mut self, piece: u32) {
+        let Some(slot) = self.pieces.get_mut(piece as usize) else { return };
+        slot.asked = slot.asked.saturating_sub(1);
+        if slot.bytes.is_none() && slot.asked == 0 {
+            self.next = self.next.min(piece);
+        }
+    }
+
+    /// Returns all bytes, once.
+    pub(super) fn take_complete(&mut self) -> Option<Vec<u8>> {
+        if self.missing > 0 || !self.senders.is_empty() {
+            return None;
+        }
+        let mut info = Vec::with_capacity(self.track.size as usize);
+        for (bytes, sender) in self.pieces.iter_mut().filter_map(|slot| slot.bytes.take()) {
+            info.extend_from_slice(&bytes);
+            self.senders.push(sender);
+        }
+        Some(info)
+    }
+
+    /// Whether it misses pieces, and none arrived for `limit`.
+    pub(super) fn is_stalled(&self, now: Duration, limit: Duration) -> bool {
+        self.missing > 0 && now.saturating_sub(self.gained_at) >= limit
+    }
+
+    /// Returns how many pieces of how many arrived.
+    pub(super) fn progress(&self) -> (u32, u32) {
+        let count = self.track.size.div_ceil(METADATA_PIECE_LENGTH);
+        (count - self.missing, count)
+    }
+
+    pub(super) fn held(&self) -> usize {
+        self.held
+    }
+}
+
+/// The most peers that are asked for one piece at a time.
+const MAX_COPIES: u8 = 2;

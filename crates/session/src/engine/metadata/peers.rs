@@ -1,0 +1,158 @@
+//! The peers that offer the metadata, and what each is asked for.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use bt_types::PeerId;
+use swarm::PeerKey;
+
+use super::assembly::Assembly;
+use crate::limits::{
+    MAX_METADATA_PEERS, MAX_METADATA_WINDOW, MAX_USELESS_METADATA, METADATA_ANSWER_TIME,
+    METADATA_REST,
+};
+
+/// How many pieces a peer is asked for at first. One more after each answer.
+const FIRST_WINDOW: usize = 2;
+
+/// A peer that sends metadata. Its address is known after the connection ended, too.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(in crate::engine) struct Sender {
+    pub(in crate::engine) key: PeerKey,
+    pub(in crate::engine) address: SocketAddr,
+    pub(in crate::engine) peer_id: PeerId,
+}
+
+#[derive(Debug)]
+struct Peer {
+    sender: Sender,
+    size: u32,
+    asked: Vec<Asked>,
+    /// How many pieces it may be asked for at a time.
+    window: usize,
+    /// It is not asked before this.
+    rest_until: Duration,
+    /// Messages that nobody asked for, or of a wrong length.
+    useless: u8,
+}
+
+/// A request that a peer has not answered.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Asked {
+    /// The number of the assembly.
+    pub(super) attempt: u64,
+    pub(super) piece: u32,
+    at: Duration,
+    /// Whether it counts as unasked for the assembly. The answer is still of use.
+    expired: bool,
+}
+
+/// The connected peers that claim to have the metadata.
+#[derive(Debug, Default)]
+pub(super) struct Peers(BTreeMap<PeerKey, Peer>);
+
+impl Peers {
+    pub(super) fn insert(&mut self, now: Duration, sender: Sender, size: u32) {
+        let (window, rest_until) = (FIRST_WINDOW, now);
+        let peer = Peer { sender, size, asked: Vec::new(), window, rest_until, useless: 0 };
+        self.0.insert(sender.key, peer);
+    }
+
+    /// Forgets a peer. Returns what it was asked for.
+    pub(super) fn remove(&mut self, key: PeerKey) -> Vec<Asked> {
+        self.0.remove(&key).map_or_else(Vec::new, |peer| peer.asked)
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    pub(super) fn size_of(&self, key: PeerKey) -> Option<u32> {
+        self.0.get(&key).map(|peer| peer.size)
+    }
+
+    /// Returns the peers that are asked for metadata, and the size that each claims.
+    pub(super) fn claims(&self) -> impl Iterator<Item = (PeerKey, u32)> + '_ {
+        let usable = self.0.iter().filter(|(_, peer)| peer.useless < MAX_USELESS_METADATA);
+        usable.map(|(key, peer)| (*key, peer.size))
+    }
+
+    /// Asks a peer for a piece of `assembly`.
+    pub(super) fn ask(&mut self, now: Duration, assembly: &mut Assembly) -> Option<(PeerKey, u32)> {
+        let of_assembly = |peer: &Peer| {
+            let open = peer.asked.iter().filter(|asked| !asked.expired);
+            open.filter(|asked| asked.attempt == assembly.attempt).count()
+        };
+        let busy = self.0.values().filter(|peer| of_assembly(peer) > 0).count();
+        let track = assembly.track;
+        let is_free = |(key, peer): &(&PeerKey, &mut Peer)| {
+            let fits = track.is_of((**key, peer.size)) && peer.useless < MAX_USELESS_METADATA;
+            let asked = of_assembly(peer);
+            let has_turn = asked > 0 || busy < MAX_METADATA_PEERS;
+            fits && has_turn && peer.rest_until <= now && asked < peer.window
+        };
+        let free = self.0.iter_mut().filter(is_free);
+        let (key, peer) = free.min_by_key(|(_, peer)| peer.asked.len())?;
+        let attempt = assembly.attempt;
+        let is_asked =
+            |piece| peer.asked.iter().any(|it| it.attempt == attempt && it.piece == piece);
+        let piece = assembly.choose(is_asked)?;
+        peer.asked.retain(|asked| !(asked.attempt == attempt && asked.piece == piece));
+        if peer.asked.len() == 2 * MAX_METADATA_WINDOW {
+            peer.asked.remove(0);
+        }
+        peer.asked.push(Asked { attempt, piece, at: now, expired: false });
+        Some((*key, piece))
+    }
+
+    /// Takes a request for the piece out of those of a peer. `None` if the peer was not asked.
+    pub(super) fn take_asked(&mut self, key: PeerKey, piece: u32) -> Option<(Sender, Asked)> {
+        let peer = self.0.get_mut(&key)?;
+        let index = peer.asked.iter().position(|asked| asked.piece == piece)?;
+        Some((peer.sender, peer.asked.remove(index)))
+    }
+
+    /// A peer answered: it may be asked for more at a time.
+    pub(super) fn note_answer(&mut self, key: PeerKey) {
+        if let Some(peer) = self.0.get_mut(&key) {
+            peer.window = (peer.window + 1).min(MAX_METADATA_WINDOW);
+        }
+    }
+
+    /// A peer sent something that is of no use.
+    pub(super) fn note_useless(&mut self, key: PeerKey) {
+        if let Some(peer) = self.0.get_mut(&key) {
+            peer.useless = peer.useless.saturating_add(1);
+        }
+    }
+
+    /// A peer does not send what it was asked for.
+    pub(super) fn rest(&mut self, now: Duration, key: PeerKey) {
+        if let Some(peer) = self.0.get_mut(&key) {
+            (peer.window, peer.rest_until) = (FIRST_WINDOW, now + METADATA_REST);
+        }
+    }
+
+    /// Returns the requests that were not answered in time, so that others may be asked.
+    pub(super) fn expire(&mut self, now: Duration) -> Vec<Asked> {
+        let mut late = Vec::new();
+        for peer in self.0.values_mut() {
+            for asked in &mut peer.asked {
+                if !asked.expired && now.saturating_sub(asked.at) >= METADATA_ANSWER_TIME {
+                    late.push(*asked);
+                    asked.expired = true;
+                    peer.window = 1;
+                }
+            }
+        }
+        late
+    }
+}
+
+impl Asked {
+    /// Whether the assembly counts it.
+    pub(super) fn is_open(&self) -> bool {
+        !self.expired
+    }
+}

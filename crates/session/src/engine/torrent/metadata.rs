@@ -1,0 +1,92 @@
+//! The phase in which a torrent that was added as a link has no metadata yet.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use metainfo::Metainfo;
+use peer_wire::METADATA_PIECE_LENGTH;
+use piece_store::{Job, TorrentKey};
+use swarm::Swarm;
+
+use super::phase::{Phase, Torrent};
+use crate::config::Description;
+use crate::engine::metadata::{Candidate, MetadataFetch};
+use crate::event::MetadataStatus;
+use crate::limits::METADATA_USELESS_TIME;
+
+/// A torrent whose metadata is being fetched, or that waits for the selection of files.
+#[derive(Debug)]
+pub(crate) struct Metadata {
+    pub(super) swarm: Swarm,
+    /// `None` once the metadata is there.
+    pub(crate) fetch: Option<MetadataFetch>,
+}
+
+impl Metadata {
+    pub(super) fn new(now: Duration, swarm: Swarm) -> Self {
+        Self { swarm, fetch: Some(MetadataFetch::new(now)) }
+    }
+
+    /// Returns when [`Self::handle_timeout`] is to be called.
+    pub(super) fn poll_timeout(&self) -> Option<Duration> {
+        let fetch = self.fetch.as_ref().filter(|_| self.swarm.peers_connected() > 0);
+        fetch.map(MetadataFetch::poll_timeout)
+    }
+
+    /// The time of [`Self::poll_timeout`] may have come.
+    pub(crate) fn handle_timeout(&mut self, now: Duration) {
+        let Some(fetch) = &mut self.fetch else { return };
+        if fetch.poll_timeout() > now {
+            return;
+        }
+        fetch.handle_timeout(now);
+        if now.saturating_sub(fetch.progress_at()) >= METADATA_USELESS_TIME {
+            self.swarm.make_room(now);
+        }
+    }
+
+    pub(super) fn status(&self) -> MetadataStatus {
+        let Some(fetch) = &self.fetch else { return MetadataStatus::default() };
+        let (pieces_done, pieces_total) = fetch.progress();
+        MetadataStatus { pieces_done, pieces_total, peers: fetch.peer_count() }
+    }
+}
+
+impl Torrent {
+    /// The phase before the metadata, if the torrent is in it.
+    pub(crate) fn metadata_mut(&mut self) -> Option<&mut Metadata> {
+        let Phase::Metadata(metadata) = &mut self.phase else { return None };
+        Some(metadata)
+    }
+
+    /// Returns the job that checks bytes that may be the metadata; `None` if it is there.
+    pub(crate) fn check_info(&self, torrent: TorrentKey, candidate: Candidate) -> Option<Job> {
+        let Description::Link(link) = &self.add.description else { return None };
+        let (link, Candidate { attempt, info }) = (Arc::clone(link), candidate);
+        Some(Job::CheckInfo { torrent, attempt, link, info })
+    }
+
+    /// The metadata is there.
+    pub(crate) fn set_metainfo(&mut self, now: Duration, metainfo: Arc<Metainfo>) {
+        let Phase::Metadata(metadata) = &mut self.phase else { return };
+        metadata.fetch = None;
+        if metainfo.info().private() {
+            metadata.swarm.set_private(now);
+        }
+        if let Some(watch) = &mut self.watch {
+            watch.size = metainfo.info().content_size();
+        }
+        self.add.description = Description::Metainfo(metainfo);
+    }
+
+    /// Returns how many pieces the metadata has, for peers that request them; 0 as long as it is
+    /// not there.
+    pub(crate) fn metadata_pieces(&self) -> u32 {
+        self.metadata_size().unwrap_or_default().div_ceil(METADATA_PIECE_LENGTH)
+    }
+
+    /// Whether the metadata is there and the torrent waits for [`Self::open`].
+    pub(crate) fn is_ready_to_open(&self) -> bool {
+        matches!(&self.phase, Phase::Metadata(metadata) if metadata.fetch.is_none())
+    }
+}
