@@ -47,6 +47,7 @@ mod command;
 mod config;
 mod descriptors;
 mod event;
+mod net;
 mod session;
 
 pub mod engine;

@@ -7,6 +7,7 @@ use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
 use bt_types::{InfoHashV1, PeerId};
+use crate::net;
 use peer_wire::{Connection, ExtensionHandshake, Handshake, Received, Reserved, Rule, Transmit};
 
 /// How long to wait for the extension handshake after the handshake.
@@ -101,7 +102,7 @@ pub fn handshake(
     timeout: Duration,
 ) -> Result<Probe, ProbeError> {
     let started = Instant::now();
-    let mut stream = connect(address, bind, timeout)
+    let mut stream = net::connect_within(address, bind, timeout)
         .map_err(|source| connect_error(address, timeout, source))?;
     let ours = Handshake::new(info_hash, peer_id);
     let mut dialogue = Dialogue {
@@ -200,16 +201,6 @@ impl Probe {
             self.client = client.chars().filter(|letter| !letter.is_control()).collect();
         }
     }
-}
-
-fn connect(address: SocketAddr, bind: Option<IpAddr>, timeout: Duration) -> io::Result<TcpStream> {
-    let domain = socket2::Domain::for_address(address);
-    let socket = socket2::Socket::new(domain, socket2::Type::STREAM, None)?;
-    if let Some(ip) = bind {
-        socket.bind(&SocketAddr::new(ip, 0).into())?;
-    }
-    socket.connect_timeout(&address.into(), timeout)?;
-    Ok(socket.into())
 }
 
 fn flush(connection: &mut Connection, stream: &mut TcpStream) -> io::Result<()> {

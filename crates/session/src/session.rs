@@ -92,7 +92,13 @@ impl Session {
 
     /// The port that peers connect to; 0 if the session does not listen.
     pub fn listen_port(&self) -> u16 {
-        self.reactor.port()
+        self.reactor.ports().tcp
+    }
+
+    /// The port that datagrams are sent from and received on: the same, unless another program has
+    /// it. 0 if there is none.
+    pub fn datagram_port(&self) -> u16 {
+        self.reactor.ports().udp
     }
 
     /// The addresses that the session listens on, unspecified ones for all of this machine.

@@ -1,14 +1,14 @@
 //! The UDP sockets, one for each address family. All protocols over UDP share them.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 
 use mio::net::UdpSocket;
-use mio::{Interest, Poll, Token};
+use mio::{Interest, Registry, Token};
 
-use super::listen;
 use super::{UDP_V4, UDP_V6};
 use crate::engine::Families;
+use crate::net::Both;
 
 /// Errors in a row after which a socket is not read until it is ready again.
 const MAX_ERRORS: usize = 64;
@@ -23,18 +23,19 @@ pub(super) struct Datagrams {
 }
 
 impl Datagrams {
-    /// Opens a socket for each family that the user and the machine have, on `port` if it is free.
-    pub(super) fn open(bind: Option<IpAddr>, port: u16, poll: &Poll) -> Self {
-        let open = |any: IpAddr, token: Token| {
-            if bind.is_some_and(|ip| ip.is_ipv4() != any.is_ipv4()) {
-                return None;
-            }
-            let mut socket = listen::bind_udp(bind.unwrap_or(any), port).ok()?;
-            poll.registry().register(&mut socket, token, Interest::READABLE).ok()?;
-            Some(socket)
+    /// Registers the sockets.
+    pub(super) fn register(
+        sockets: Both<std::net::UdpSocket>,
+        registry: &Registry,
+    ) -> io::Result<Self> {
+        let register = |socket: Option<std::net::UdpSocket>, token: Token| {
+            let Some(socket) = socket else { return Ok(None) };
+            let mut socket = UdpSocket::from_std(socket);
+            registry.register(&mut socket, token, Interest::READABLE)?;
+            io::Result::Ok(Some(socket))
         };
-        let v4 = open(Ipv4Addr::UNSPECIFIED.into(), UDP_V4);
-        Self { v4, v6: open(Ipv6Addr::UNSPECIFIED.into(), UDP_V6), v6_first: false, ready: false }
+        let (v4, v6) = (register(sockets.v4, UDP_V4)?, register(sockets.v6, UDP_V6)?);
+        Ok(Self { v4, v6, v6_first: false, ready: false })
     }
 
     pub(super) fn families(&self) -> Families {

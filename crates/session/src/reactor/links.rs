@@ -9,9 +9,10 @@ use rustix::io::Errno;
 
 use super::send::Sent;
 use super::sockets::Socket;
-use super::{Reactor, listen};
+use super::Reactor;
 use crate::engine::LinkKey;
 use crate::limits::{ACCEPT_PAUSE, ACCEPTS_PER_TURN, GATHERED};
+use crate::net;
 
 /// How a round of reading or writing ended.
 #[derive(PartialEq, Eq)]
@@ -64,7 +65,7 @@ impl Reactor {
     }
 
     pub(super) fn connect(&mut self, link: LinkKey, address: SocketAddr) {
-        match listen::connect(address, self.bind) {
+        match net::connect(address, self.bind).map(TcpStream::from_std) {
             Ok(stream) => self.add_socket(link, stream, true),
             Err(error) => {
                 let now = self.now();

@@ -38,6 +38,7 @@ use crate::event::{Event, EventKind};
 use crate::limits::{
     self, MAX_STORE_JOBS, QUEUE_CAPACITY, RECEIVE_BUFFER, REFILL_INTERVAL, SLOW_TURN,
 };
+use crate::net::{OpenPorts, open_ports};
 use datagrams::Datagrams;
 pub(crate) use helpers::Fetchers;
 use helpers::{FetchJob, Helpers, Reply};
@@ -73,6 +74,7 @@ struct Reactor {
     started: Instant,
     bind: Option<IpAddr>,
     listeners: Listeners,
+    ports: Ports,
     datagrams: Datagrams,
     accept_ready: bool,
     /// Nothing is accepted before this, since the system ran out of sockets.
@@ -130,10 +132,19 @@ impl Setup<'_> {
     }
 }
 
+/// The ports in use.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Ports {
+    /// The port that peers connect to; 0 if there is none.
+    pub(crate) tcp: u16,
+    /// The port for datagrams; 0 if there is none.
+    pub(crate) udp: u16,
+}
+
 /// A reactor on its thread, as its owner holds it.
 pub(crate) struct ReactorHandle {
     wake: Wake,
-    port: u16,
+    ports: Ports,
     addresses: Vec<SocketAddr>,
     thread: Option<JoinHandle<()>>,
 }
@@ -158,15 +169,15 @@ impl ReactorHandle {
         })?;
         let setup = Setup { config, descriptors, seed };
         let reactor = Reactor::new(&setup, poll, woken, pool, helpers, commands, events)?;
-        let port = reactor.listeners.port;
+        let ports = reactor.ports;
         let addresses = reactor.listeners.addresses();
         let builder = std::thread::Builder::new().name("bt-reactor".to_owned());
         let thread = builder.spawn(move || reactor.run())?;
-        Ok(Self { wake, port, addresses, thread: Some(thread) })
+        Ok(Self { wake, ports, addresses, thread: Some(thread) })
     }
 
-    pub(crate) fn port(&self) -> u16 {
-        self.port
+    pub(crate) fn ports(&self) -> Ports {
+        self.ports
     }
 
     pub(crate) fn addresses(&self) -> &[SocketAddr] {
@@ -199,13 +210,11 @@ impl Reactor {
         events: Sender<Event>,
     ) -> io::Result<Self> {
         let config = setup.config;
-        let listeners = match config.listen {
-            true => Listeners::bind(config.ports.clone(), config.bind, poll.registry())?,
-            false => Listeners::default(),
-        };
-        let port = listeners.port;
-        let datagrams = Datagrams::open(config.bind, port, &poll);
-        let engine = setup.engine_config(port, datagrams.families());
+        let OpenPorts { tcp, udp, tcp_port, udp_port } =
+            open_ports(&config.ports, config.listen, config.bind)?;
+        let listeners = Listeners::register(tcp, poll.registry())?;
+        let datagrams = Datagrams::register(udp, poll.registry())?;
+        let engine = setup.engine_config(tcp_port, datagrams.families());
         Ok(Self {
             engine: Engine::new(Duration::ZERO, engine),
             poll,
@@ -213,6 +222,7 @@ impl Reactor {
             started: Instant::now(),
             bind: config.bind,
             listeners,
+            ports: Ports { tcp: tcp_port, udp: udp_port },
             datagrams,
             accept_ready: false,
             accept_at: Duration::ZERO,
