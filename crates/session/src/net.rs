@@ -78,7 +78,10 @@ pub(crate) fn open_ports(
 }
 
 /// Begins a connection to `address` from `bind`. Fails if that is of the other family.
-pub(crate) fn connect(address: SocketAddr, bind: Option<IpAddr>) -> io::Result<std::net::TcpStream> {
+pub(crate) fn connect(
+    address: SocketAddr,
+    bind: Option<IpAddr>,
+) -> io::Result<std::net::TcpStream> {
     let socket = tcp_to(address, bind)?;
     socket.set_nonblocking(true)?;
     match socket.connect(&address.into()) {
@@ -119,16 +122,13 @@ fn candidates(ports: &RangeInclusive<u16>) -> impl Iterator<Item = u16> {
     ports.clone().chain(std::iter::repeat_n(0, again))
 }
 
-fn listen_on(
-    port: u16,
-    bind: Option<IpAddr>,
-) -> io::Result<(Both<std::net::TcpListener>, u16)> {
+fn listen_on(port: u16, bind: Option<IpAddr>) -> io::Result<(Both<std::net::TcpListener>, u16)> {
     let first = listen(SocketAddr::new(bind.unwrap_or(Ipv4Addr::UNSPECIFIED.into()), port))?;
     let port = first.local_addr()?.port();
     let both = match bind {
         Some(IpAddr::V6(_)) => Both { v4: None, v6: Some(first) },
         Some(IpAddr::V4(_)) => Both { v4: Some(first), v6: None },
-        None => Both { v4: Some(first), v6: optional_v6(|any| listen(any), port)? },
+        None => Both { v4: Some(first), v6: optional_v6(listen, port)? },
     };
     Ok((both, port))
 }

@@ -6,8 +6,8 @@ use std::io::{self, Read as _, Write as _};
 use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
-use bt_types::{InfoHashV1, PeerId};
 use crate::net;
+use bt_types::{InfoHashV1, PeerId};
 use peer_wire::{Connection, ExtensionHandshake, Handshake, Received, Reserved, Rule, Transmit};
 
 /// How long to wait for the extension handshake after the handshake.

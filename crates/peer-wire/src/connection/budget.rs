@@ -13,7 +13,10 @@ pub(super) const MIN_BITFIELD_COST: u64 = 64;
 ///
 /// - haves, as many as there are pieces;
 /// - changes of interest, twice as many as there are pieces;
-/// - bitfields, have-all and have-none, which have a budget of their own ([`BITFIELD_BURST`]).
+/// - bitfields, have-all and have-none, which have a budget of their own ([`BITFIELD_BURST`]);
+/// - requests for metadata, which count although we may serve them.
+///
+/// Metadata that we requested is data, and its reject an answer.
 pub const MESSAGE_BURST: u64 = 2 * 1024 * 1024;
 /// How many bytes of useless messages a peer may send per second beyond the burst.
 pub const MESSAGE_RATE: u64 = 64 * 1024;

@@ -7,9 +7,9 @@ use std::time::Duration;
 use mio::net::TcpStream;
 use rustix::io::Errno;
 
+use super::Reactor;
 use super::send::Sent;
 use super::sockets::Socket;
-use super::Reactor;
 use crate::engine::LinkKey;
 use crate::limits::{ACCEPT_PAUSE, ACCEPTS_PER_TURN, GATHERED};
 use crate::net;
