@@ -60,6 +60,8 @@ pub struct SessionConfig {
     pub seed: Option<u64>,
     /// The address trackers should give to peers, if it differs from the one they see.
     pub announce_ip: Option<IpAddr>,
+    /// Whether peers of public torrents tell us of others, and we them (BEP 11).
+    pub pex: bool,
 }
 
 impl Default for SessionConfig {
@@ -82,6 +84,7 @@ impl Default for SessionConfig {
             workers: None,
             seed: None,
             announce_ip: None,
+            pex: true,
         }
     }
 }

@@ -7,7 +7,7 @@ mod trackers;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use bt_types::{AnnounceReply, PeerId, TrackerPeer};
+use bt_types::{AnnounceReply, PeerId, TrackerPeer, is_public};
 use rand::Rng;
 
 use crate::peer::Peer;
@@ -51,6 +51,28 @@ impl Contacts {
         }
         let listed = addresses.iter().take(MAX_LIST);
         listed.filter(|address| self.learn(now, **address, source, rng)).count()
+    }
+
+    /// `informant`, which anybody may be, named an address of a peer. Returns whether it was new and
+    /// is kept: a local one only if the informant is local too or was named by the user, and one of
+    /// each public IP address.
+    pub(crate) fn handle_named(
+        &mut self,
+        now: Duration,
+        informant: SocketAddr,
+        source: Source,
+        address: SocketAddr,
+        rng: &mut impl Rng,
+    ) -> bool {
+        let is_trusted = || {
+            let of_user = self.addresses.source_of(informant) == Some(Source::User);
+            of_user || !is_public(informant.ip())
+        };
+        let taken = match is_public(address.ip()) {
+            true => !self.addresses.has_untrusted(address.ip()),
+            false => is_trusted(),
+        };
+        !self.private && taken && address.port() > 1 && self.learn(now, address, source, rng)
     }
 
     /// A tracker answered or did not. `need` is what the swarm lacks while only connected peers count.

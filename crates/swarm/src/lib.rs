@@ -71,7 +71,7 @@
 //! [starved](Swarm::is_starved).
 //!
 //! Sources: BEP 3 (choking, requests, announces), BEP 6 (reject, allowed fast, suggest), BEP 10
-//! (`reqq`, `p`), BEP 12 (tiers), BEP 27 (private torrents).
+//! (`reqq`, `p`), BEP 11 (peer exchange), BEP 12 (tiers), BEP 27 (private torrents).
 
 mod spans;
 mod vocabulary;
@@ -79,6 +79,7 @@ mod vocabulary;
 mod getters;
 mod membership;
 mod messages;
+mod pex;
 mod swarm;
 
 mod contacts;
@@ -97,6 +98,6 @@ pub use swarm::Swarm;
 pub use transfer::Pieces;
 pub use vocabulary::{
     AnnounceFailure, BeginTransferError, BlockFate, Committed, ConnectFailure, ConnectedPeer,
-    DeadEnd, DisconnectReason, Output, PeerKey, PeerView, Refusal, Source, SwarmConfig,
+    DeadEnd, DisconnectReason, Output, PeerKey, PeerView, PexEntry, Refusal, Source, SwarmConfig,
     TrackerIndex, TrackerView,
 };

@@ -34,6 +34,9 @@ impl Swarm {
         admitted?;
         let transfer = self.transfer.as_ref().map(|_| PeerTransfer::new(now));
         self.peers.insert(key, Peer::new(now, peer, transfer));
+        if peer.outgoing {
+            self.note_came(key, peer.address);
+        }
         self.activate();
         self.set_timers();
         Ok(())
@@ -114,6 +117,7 @@ impl Swarm {
                 active.downloads.handle_disconnected(cx, key, transfer);
             });
         }
+        self.note_went(key, &peer);
         let no_peers = self.peers.is_empty();
         self.contacts.handle_disconnected(now, &peer, reason, no_peers, &mut self.rng);
         if peer.transfer.is_some_and(|transfer| !transfer.am_choking) {

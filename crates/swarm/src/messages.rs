@@ -21,6 +21,7 @@ impl Swarm {
         let address = SocketAddr::new(peer.identity.address.ip(), port);
         if self.contacts.handle_listen_address(now, address, &mut self.rng) {
             peer.listens = Some(address);
+            self.note_came(key, address);
         }
     }
 

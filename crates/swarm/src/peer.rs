@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use bt_types::PeerId;
 
+use crate::pex::PexPeer;
 use crate::vocabulary::{ConnectedPeer, PeerKey, PeerView, Refusal};
 
 pub(crate) use early::{EarlyMessages, EarlyPieces, MAX_EARLY_BYTES};
@@ -31,6 +32,8 @@ pub(crate) struct Peer {
     pub(crate) transfer: Option<PeerTransfer>,
     /// What it said before that; `None` if nothing.
     pub(crate) early: Option<Box<EarlyMessages>>,
+    /// Its part in peer exchange, if it takes part.
+    pub(crate) pex: Option<Box<PexPeer>>,
 }
 
 impl Peer {
@@ -40,7 +43,7 @@ impl Peer {
         transfer: Option<PeerTransfer>,
     ) -> Self {
         let listens = identity.outgoing.then_some(identity.address);
-        Self { identity, listens, connected_at: now, transfer, early: None }
+        Self { identity, listens, connected_at: now, transfer, early: None, pex: None }
     }
 
     /// Whether the connection was worth its place.

@@ -9,6 +9,7 @@ use bt_types::{AnnounceReply, Bitfield, Geometry, PeerId, PieceIndex};
 
 use crate::contacts::{Contacts, Need, Trackers};
 use crate::peer::Peers;
+use crate::pex::PexFeed;
 use crate::rng::IdleRng;
 use crate::spans::SpanBudget;
 use crate::transfer::{Active, Context, Pieces, Transfer};
@@ -47,6 +48,8 @@ pub struct Swarm {
     pub(crate) peers: Peers,
     pub(crate) outputs: VecDeque<Output>,
     pub(crate) contacts: Contacts,
+    /// `None` while no peer is connected.
+    pub(crate) pex: Option<Box<PexFeed>>,
     pub(crate) transfer: Option<Transfer>,
 }
 
@@ -72,6 +75,7 @@ impl Swarm {
             peers: Peers::default(),
             outputs: VecDeque::new(),
             contacts: Contacts::new(config.private, trackers),
+            pex: None,
             transfer: None,
         }
     }
@@ -268,6 +272,7 @@ impl Swarm {
         if self.with_active(now, Active::tick_if_due) == Some(true) {
             self.disconnect_useless();
             self.with_active(now, Active::finish_tick);
+            self.exchange_peers();
         }
         self.with_active(now, Active::choke_if_due);
         self.set_timers();
@@ -326,6 +331,7 @@ impl Swarm {
         self.rng.hibernate();
         self.peers = Peers::default();
         self.outputs = VecDeque::new();
+        self.pex = None;
         self.contacts.addresses.shrink();
         if let Some(transfer) = &mut self.transfer {
             transfer.rest();
@@ -349,7 +355,7 @@ mod tests {
 
     #[test]
     fn idle_seed_holds_no_working_state() {
-        assert!(size_of::<Swarm>() <= 400);
+        assert!(size_of::<Swarm>() <= 416);
         let (now, geometry) = (Duration::ZERO, Geometry::new(1 << 30, 1 << 20).unwrap());
         let mut swarm = Swarm::new(now, &SwarmConfig::new(PeerId([b'A'; 20])));
         let all = Bitfield::full(1024);

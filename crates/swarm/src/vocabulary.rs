@@ -97,6 +97,17 @@ pub enum Source {
     Local,
 }
 
+impl Source {
+    /// Whether anybody may have made an address up that came this way: peers and nodes name what
+    /// they like, and a tracker is one that the torrent names.
+    pub(crate) fn is_untrusted(self) -> bool {
+        match self {
+            Self::Pex | Self::Dht => true,
+            Self::Tracker | Self::User | Self::Incoming | Self::Local => false,
+        }
+    }
+}
+
 /// Why an attempt to connect to a candidate failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum ConnectFailure {
@@ -224,6 +235,17 @@ pub struct AnnounceFailure {
     pub retry_in: Option<u32>,
 }
 
+/// A peer in a message of peer exchange (BEP 11).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PexEntry {
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// Whether it has every piece.
+    pub seed: bool,
+    /// Whether we connected to it, so that it is reachable.
+    pub reachable: bool,
+}
+
 /// What the caller must do now.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Output {
@@ -268,6 +290,15 @@ pub enum Output {
         peer: PeerKey,
         /// The piece.
         piece: PieceIndex,
+    },
+    /// Send `peer` which peers we are connected to, as changes since the last time (BEP 11).
+    Pex {
+        /// The receiver.
+        peer: PeerKey,
+        /// The peers that came, at most 50.
+        added: Vec<PexEntry>,
+        /// Where the peers listened that went, at most 50.
+        dropped: Vec<SocketAddr>,
     },
     /// Close the connection. The swarm has forgotten the peer already.
     Disconnect {

@@ -39,6 +39,9 @@ pub(crate) struct NetworkArgs {
     /// Announce this address to trackers instead of the one they see
     #[arg(long, value_name = "IP")]
     pub(crate) announce_ip: Option<IpAddr>,
+    /// Neither ask peers for other peers nor name any to them (PEX)
+    #[arg(long)]
+    pub(crate) no_pex: bool,
     /// Use at most SIZE bytes of memory for all buffers together; at least 16M
     #[arg(long, value_name = "SIZE", default_value = "40M", value_parser = values::memory)]
     pub(crate) max_memory: usize,

@@ -37,6 +37,7 @@ pub(crate) fn session_config(
         state_dir,
         ca_file: trust.ca_file.clone(),
         announce_ip: network.announce_ip,
+        pex: !network.no_pex,
         ..defaults
     }
 }

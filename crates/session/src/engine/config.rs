@@ -44,6 +44,8 @@ pub struct EngineConfig {
     pub announce_ip: Option<IpAddr>,
     /// Whether IPv4 and IPv6 can be used.
     pub families: Families,
+    /// Whether peers of public torrents are told of each other, and name others (BEP 11).
+    pub pex: bool,
     /// The seed of all random choices.
     pub seed: u64,
 }
@@ -68,6 +70,7 @@ impl EngineConfig {
             state_dir: None,
             announce_ip: None,
             families: Families { v4: true, v6: true },
+            pex: true,
             seed,
         }
     }

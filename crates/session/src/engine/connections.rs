@@ -4,24 +4,17 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use bt_types::Bitfield;
-use peer_wire::{Connection, ExtensionHandshake, Extensions, Handshake, Received, Rule};
+use peer_wire::{Connection, ExtensionHandshake, Handshake, Pex, Received, Rule};
 use piece_store::TorrentKey;
 use swarm::{ConnectFailure, ConnectedPeer, DisconnectReason, Refusal, Swarm};
 
 use super::Engine;
 use super::action::Action;
-use super::config::EngineConfig;
 use super::dial::canonical;
 use super::keys::LinkKey;
 use super::link::{Handshaking, Link, LinkEnd};
 use crate::event::{EventKind, PeerState};
 use crate::limits::{MAX_LATE_HAVES, MAX_PEER_BUFFERS};
-
-/// How many requests a peer should have outstanding at most (`reqq` of BEP 10). Of those that it
-/// sends, [`peer_wire::MAX_QUEUED_REQUESTS`] are kept.
-const REQUEST_QUEUE: u32 = 500;
-
-const _: () = assert!(REQUEST_QUEUE as usize <= peer_wire::MAX_QUEUED_REQUESTS);
 
 impl<F> Engine<F> {
     /// Whether incoming connections should wait, because too many are without a handshake.
@@ -107,16 +100,34 @@ impl<F> Engine<F> {
                 self.end_link(key, LinkEnd { wrong_peer, ..end });
             }
             Received::Handshake(theirs) => self.handle_handshake(key, theirs),
+            Received::ExtensionHandshake(theirs) => self.handle_extensions(key, &theirs),
             Received::Metadata(message) => self.handle_metadata(key, message),
+            Received::Pex(pex) => self.handle_pex(key, &pex),
             message => {
                 let Some(link) = self.links.open_mut(key) else { return };
-                let offered = offered_metadata(&message);
                 let torrent = &mut self.torrents[link.torrent];
                 if let Some(request) = torrent.handle_received(self.now, key.peer(), message) {
                     link.connection.reject(request);
                 }
-                offered.into_iter().for_each(|size| self.handle_metadata_size(key, size));
             }
+        }
+    }
+
+    /// A peer's extension handshake arrived, the first or a later one, which may hold only changes.
+    fn handle_extensions(&mut self, key: LinkKey, theirs: &ExtensionHandshake) {
+        let (now, peer) = (self.now, key.peer());
+        let Some(link) = self.links.open_mut(key) else { return };
+        let supported = link.connection.peer_extensions();
+        let torrent = link.torrent;
+        if let Some(swarm) = self.torrents.running_swarm(torrent) {
+            theirs.request_queue.into_iter().for_each(|it| swarm.handle_reqq(now, peer, it));
+            theirs.port.into_iter().for_each(|port| swarm.handle_listen_port(now, peer, port));
+            swarm.handle_pex_support(now, peer, supported.pex && self.config.pex);
+        }
+        if !supported.metadata {
+            self.handle_metadata_size(key, None);
+        } else if let Some(size) = theirs.metadata_size {
+            self.handle_metadata_size(key, Some(size));
         }
     }
 
@@ -139,7 +150,6 @@ impl<F> Engine<F> {
         let ours = Handshake::new(torrent.info_hash(), torrent.peer_id);
         let fast = ours.reserved.supports_fast() && theirs.reserved.supports_fast();
         let peer = ConnectedPeer { address, outgoing, fast, peer_id: theirs.peer_id };
-        let metadata_size = torrent.metadata_size();
         let Some(swarm) = torrent.running_swarm() else {
             return self.end_link(key, LinkEnd::wrong_peer("the torrent is not ready"));
         };
@@ -159,7 +169,7 @@ impl<F> Engine<F> {
             None => link.connection.bitfield(&Bitfield::new(0)),
         }
         if link.connection.extension_protocol() {
-            let hello = hello(&self.config, address, swarm.is_complete(), metadata_size);
+            let hello = torrent.hello(&self.config, address);
             link.connection.extension_handshake(&hello);
         }
         self.links.open(key, torrent_key);
@@ -171,16 +181,13 @@ impl<F> Engine<F> {
     /// Sends the torrent's peers another extension handshake: we download no more (BEP 21), or have
     /// the metadata now (BEP 9).
     pub(super) fn send_hellos(&mut self, key: TorrentKey) {
-        let torrent = &mut self.torrents[key];
-        let metadata_size = torrent.metadata_size();
-        let Some(swarm) = torrent.running_swarm() else { return };
-        let complete = swarm.is_complete();
-        for key in links_of(swarm) {
-            let Some(link) = self.links.open_mut(key) else { continue };
+        let links = self.torrents[key].swarm().map_or_else(Vec::new, links_of);
+        for link_key in links {
+            let Some(link) = self.links.open_mut(link_key) else { continue };
             // Complete, for clients that forget what a later handshake does not repeat.
-            let hello = hello(&self.config, link.address, complete, metadata_size);
+            let hello = self.torrents[key].hello(&self.config, link.address);
             link.connection.extension_handshake(&hello);
-            self.transmit_if_due(key);
+            self.transmit_if_due(link_key);
         }
     }
 
@@ -204,6 +211,16 @@ impl<F> Engine<F> {
                     .for_each(|piece| link.connection.have(piece));
                 self.transmit_if_due(key);
             }
+        }
+    }
+
+    /// A peer named peers that it is connected to.
+    fn handle_pex(&mut self, key: LinkKey, pex: &Pex) {
+        if let Some(torrent) = self.links.torrent_of(key)
+            && let Some(swarm) = self.torrents.running_swarm(torrent)
+        {
+            let added: Vec<SocketAddr> = pex.added.iter().map(|peer| peer.address).collect();
+            swarm.handle_pex(self.now, key.peer(), &added);
         }
     }
 
@@ -309,35 +326,4 @@ impl<F> Engine<F> {
 /// Returns the links of a swarm's peers.
 fn links_of(swarm: &Swarm) -> Vec<LinkKey> {
     swarm.peers().map(|peer| LinkKey::of_peer(peer.key)).collect()
-}
-
-/// Returns what an extension handshake says about the length of the metadata. `None` if `message`
-/// is none, or does not mention the extension: a later handshake may hold only changes.
-fn offered_metadata(message: &Received<'_>) -> Option<Option<u32>> {
-    let Received::ExtensionHandshake(theirs) = message else { return None };
-    let id = theirs.messages.get(peer_wire::UT_METADATA).copied();
-    match (id, theirs.metadata_size) {
-        (Some(0), _) => Some(None),
-        (_, Some(size)) => Some(Some(size)),
-        (_, None) => None,
-    }
-}
-
-/// Our side of the extension handshake (BEP 10).
-fn hello(
-    config: &EngineConfig,
-    peer: SocketAddr,
-    upload_only: bool,
-    metadata_size: Option<u32>,
-) -> ExtensionHandshake {
-    ExtensionHandshake {
-        messages: Extensions { metadata: true, pex: false }.messages(),
-        metadata_size,
-        client: Some(config.client_name.clone()),
-        port: Some(config.listen_port).filter(|port| *port != 0),
-        request_queue: Some(REQUEST_QUEUE),
-        your_ip: Some(peer.ip().to_canonical()),
-        upload_only: upload_only.then_some(true),
-        ..ExtensionHandshake::default()
-    }
 }

@@ -1,8 +1,8 @@
 //! Outputs of swarms become messages, jobs, announces and events.
 
-use peer_wire::Connection;
+use peer_wire::{Connection, Pex, PexFlags, PexPeer};
 use piece_store::TorrentKey;
-use swarm::{Output, PeerKey, SpanBudget};
+use swarm::{Output, PeerKey, PexEntry, SpanBudget};
 
 use super::Engine;
 use super::announce::Announce;
@@ -75,6 +75,10 @@ impl<F> Engine<F> {
             Output::Choke { peer } => self.send(peer, Connection::choke),
             Output::Unchoke { peer } => self.send(peer, Connection::unchoke),
             Output::Have { peer, piece } => self.send(peer, |link| link.have(piece)),
+            Output::Pex { peer, added, dropped } => {
+                let pex = Pex { added: added.into_iter().map(pex_peer).collect(), dropped };
+                self.send(peer, |link| link.pex(&pex));
+            }
             Output::Disconnect { peer, reason } => {
                 self.drop_link(LinkKey::of_peer(peer), &reason.to_string());
             }
@@ -123,4 +127,11 @@ impl<F> Engine<F> {
             self.transmit(key);
         }
     }
+}
+
+fn pex_peer(entry: PexEntry) -> PexPeer {
+    let flag = |set, flag| if set { flag } else { PexFlags::default() };
+    let seed = flag(entry.seed, PexFlags::SEED);
+    let flags = seed.with(flag(entry.reachable, PexFlags::REACHABLE));
+    PexPeer { address: entry.address, flags }
 }

@@ -127,6 +127,7 @@ impl Setup<'_> {
             state_dir: config.state_dir.clone(),
             announce_ip: config.announce_ip,
             families,
+            pex: config.pex,
             seed,
         }
     }

@@ -12,6 +12,7 @@ mod links;
 mod memory;
 mod net;
 mod node;
+mod pex;
 mod stops;
 mod transfer;
 mod wire;

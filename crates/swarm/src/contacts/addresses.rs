@@ -24,6 +24,8 @@ use crate::vocabulary::Source;
 const MAX_KNOWN: usize = 10_000;
 /// When an address is tried again after its first failure, and after a useful connection.
 const FIRST_RETRY: Duration = Duration::from_secs(10);
+/// The same of an address that anybody may have made up, so that its owner is not bothered.
+const UNTRUSTED_RETRY: Duration = Duration::from_secs(60);
 /// When an address is tried again after its first failure while every known one has failed.
 const EARLY_RETRY: Duration = Duration::from_millis(1500);
 /// After so many failures in a row an address rests.
@@ -179,6 +181,7 @@ impl Addresses {
         }
         entry.failures = if ending == Ending::Failure { entry.failures + 1 } else { 0 };
         entry.hurried &= ending == Ending::Failure;
+        let first = if entry.source.is_untrusted() { UNTRUSTED_RETRY } else { FIRST_RETRY };
         let delay = match ending {
             Ending::NothingWanted => return self.set(address, State::Asleep),
             Ending::Useful => FIRST_RETRY,
@@ -187,7 +190,7 @@ impl Addresses {
                 entry.failures = 0;
                 REST_TIME
             }
-            Ending::Failure => FIRST_RETRY * 2u32.pow(u32::from(entry.failures) - 1),
+            Ending::Failure => first * 2u32.pow(u32::from(entry.failures) - 1),
         };
         self.wait(address, now + delay, rng);
     }
@@ -201,7 +204,7 @@ impl Addresses {
         let soon = now + EARLY_RETRY;
         let first = self.entries.iter().filter(|(_, entry)| {
             let waits = matches!(entry.state, State::Waiting { .. });
-            waits && entry.failures == 1 && !entry.hurried
+            waits && entry.failures == 1 && !entry.hurried && !entry.source.is_untrusted()
         });
         let first: Vec<SocketAddr> = first.map(|(address, _)| *address).collect();
         for address in first {
@@ -225,6 +228,19 @@ impl Addresses {
         for address in woken {
             self.wait(address, now, rng);
         }
+    }
+
+    /// Whether an address is known and was never tried.
+    pub(crate) fn is_untried(&self, address: SocketAddr) -> bool {
+        self.entries
+            .get(&address)
+            .is_some_and(|entry| !entry.tried && matches!(entry.state, State::Waiting { .. }))
+    }
+
+    /// Whether an address of this IP address is known that anybody may have made up.
+    pub(super) fn has_untrusted(&self, ip: IpAddr) -> bool {
+        let of_ip = SocketAddr::new(ip, 0)..=SocketAddr::new(ip, u16::MAX);
+        self.entries.range(of_ip).any(|(_, entry)| entry.source.is_untrusted())
     }
 
     /// Returns where an address came from, if it is known.

@@ -34,6 +34,14 @@ impl Has {
         }
     }
 
+    /// Whether these are all pieces.
+    pub(crate) fn is_all(&self) -> bool {
+        match self {
+            Self::All => true,
+            Self::Nothing | Self::Some(_) => false,
+        }
+    }
+
     /// Returns how many pieces these are, of a torrent of `pieces`.
     pub(crate) fn count(&self, pieces: u32) -> u32 {
         match self {

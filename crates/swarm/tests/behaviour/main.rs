@@ -9,6 +9,7 @@ mod choking;
 mod early;
 mod memory;
 mod peers;
+mod pex;
 mod picking;
 mod properties;
 mod requests;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bt_types::BlockRequest;
-use peer_wire::{ExtensionHandshake, Message, Received};
+use peer_wire::{Message, Received};
 use swarm::{PeerKey, Swarm};
 
 use super::phase::{Phase, Torrent};
@@ -20,14 +20,14 @@ impl Torrent {
             return transfer.handle_received(now, peer, received);
         }
         let swarm = self.running_swarm()?;
-        report(swarm, now, peer, received);
+        report(swarm, now, peer, &received);
         None
     }
 }
 
 /// Passes a message that is neither payload nor a request for it.
-pub(super) fn report(swarm: &mut Swarm, now: Duration, peer: PeerKey, received: Received<'_>) {
-    match received {
+pub(super) fn report(swarm: &mut Swarm, now: Duration, peer: PeerKey, received: &Received<'_>) {
+    match *received {
         Received::Bitfield { offset, bytes, last } => {
             swarm.handle_bitfield(now, peer, offset, bytes, last);
         }
@@ -45,7 +45,6 @@ pub(super) fn report(swarm: &mut Swarm, now: Duration, peer: PeerKey, received: 
         Received::Unchecked(Message::AllowedFast(index)) => {
             swarm.handle_unchecked_allowed_fast(now, peer, index);
         }
-        Received::ExtensionHandshake(theirs) => note_extensions(swarm, now, peer, &theirs),
         // A suggestion before the geometry is known.
         Received::Unchecked(_)
         // The connection takes the request out of its queue.
@@ -58,18 +57,10 @@ pub(super) fn report(swarm: &mut Swarm, now: Duration, peer: PeerKey, received: 
         | Received::Request(_)
         | Received::Block { .. }
         // The engine handles these.
+        | Received::ExtensionHandshake(_)
         | Received::Metadata(_)
         | Received::Pex(_)
         | Received::Handshake(_)
         | Received::Misbehaved(_) => {}
-    }
-}
-
-fn note_extensions(swarm: &mut Swarm, now: Duration, peer: PeerKey, theirs: &ExtensionHandshake) {
-    if let Some(limit) = theirs.request_queue {
-        swarm.handle_reqq(now, peer, limit);
-    }
-    if let Some(port) = theirs.port {
-        swarm.handle_listen_port(now, peer, port);
     }
 }

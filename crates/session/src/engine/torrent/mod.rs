@@ -3,6 +3,7 @@
 mod check;
 mod durability;
 mod goal;
+mod hello;
 mod messages;
 mod metadata;
 mod phase;

@@ -49,7 +49,7 @@ impl Transfer {
             Received::Request(request) => {
                 return Some(request).filter(|_| !self.swarm.serves(peer, request.piece()));
             }
-            message => report(&mut self.swarm, now, peer, message),
+            message => report(&mut self.swarm, now, peer, &message),
         }
         None
     }
