@@ -52,7 +52,7 @@ pub(crate) fn wide_net(address: SocketAddr) -> Group {
 
 fn group(address: SocketAddr, v4_bits: u32, v6_bits: u32) -> Group {
     let (ip, kept) = match address.ip() {
-        IpAddr::V4(ip) => (u128::from(ip.to_ipv6_mapped().to_bits()), 96 + v4_bits),
+        IpAddr::V4(ip) => (ip.to_ipv6_mapped().to_bits(), 96 + v4_bits),
         IpAddr::V6(ip) => (ip.to_bits(), v6_bits),
     };
     if is_local(address.ip()) {

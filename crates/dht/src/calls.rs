@@ -60,8 +60,6 @@ pub(crate) struct Calls<P> {
     /// The times that the last answers took, in milliseconds.
     rtts: VecDeque<u16>,
     short_timeout: Duration,
-    /// When an answer last came.
-    answered: Duration,
 }
 
 impl<P: Clone> Calls<P> {
@@ -71,7 +69,6 @@ impl<P: Clone> Calls<P> {
             timers: BTreeSet::new(),
             rtts: VecDeque::new(),
             short_timeout: FIRST_SHORT_TIMEOUT,
-            answered: Duration::ZERO,
         }
     }
 
@@ -108,8 +105,7 @@ impl<P: Clone> Calls<P> {
     }
 
     /// Records how long an answer took.
-    pub(crate) fn record_answer(&mut self, now: Duration, rtt: Duration) {
-        self.answered = now;
+    pub(crate) fn record_answer(&mut self, rtt: Duration) {
         if self.rtts.len() == RTTS {
             self.rtts.pop_front();
         }
@@ -170,11 +166,6 @@ impl<P: Clone> Calls<P> {
 
     pub(crate) fn len(&self) -> usize {
         self.calls.len()
-    }
-
-    /// When an answer to any query last came.
-    pub(crate) fn last_answer(&self) -> Duration {
-        self.answered
     }
 
     pub(crate) fn short_timeout(&self) -> Duration {
@@ -247,9 +238,9 @@ mod tests {
     fn short_timeout_adapts_within_bounds() {
         for (rtt, expected) in [(1, 150), (200, 260), (5000, 1000)] {
             let mut calls = Calls::<u8>::new();
-            (1..MIN_RTTS).for_each(|_| calls.record_answer(ms(0), ms(rtt)));
+            (1..MIN_RTTS).for_each(|_| calls.record_answer(ms(rtt)));
             assert_eq!(calls.short_timeout(), FIRST_SHORT_TIMEOUT);
-            (0..2 * RTTS).for_each(|_| calls.record_answer(ms(0), ms(rtt)));
+            (0..2 * RTTS).for_each(|_| calls.record_answer(ms(rtt)));
             assert_eq!(calls.short_timeout(), ms(expected));
             assert_eq!(calls.rtts.len(), RTTS);
         }

@@ -18,6 +18,10 @@ const FIRST_ADDRESSES: usize = 300;
 const FIRST_PERIOD: Duration = Duration::from_secs(30);
 /// How many queries an address may leave unanswered before it is left in peace for [`REST`].
 const MAX_UNANSWERED: u8 = 2;
+/// The same for a node of the table, which receives at its address.
+const MAX_UNANSWERED_KNOWN: u8 = 16;
+/// How long the last query to an address is under way.
+const BUSY: Duration = Duration::from_secs(1);
 /// How long an address is left in peace. Others may have named a victim's.
 const REST: Duration = Duration::from_secs(60);
 /// How long an address that was asked is not new.
@@ -38,6 +42,8 @@ pub(crate) enum Permit {
     Now,
     /// Not before that time.
     Later(Duration),
+    /// Not while the address may still answer the queries under way.
+    Busy,
     /// Not to this address.
     Never,
 }
@@ -46,6 +52,14 @@ pub(crate) enum Permit {
 struct Contact {
     last: Duration,
     unanswered: u8,
+}
+
+/// An address where a node answered with another id than expected.
+#[derive(Debug)]
+struct Mismatch {
+    ignored_until: Duration,
+    /// Another one before that time is held against it.
+    kept_until: Duration,
 }
 
 /// The budgets.
@@ -58,8 +72,7 @@ pub(crate) struct SendBudget {
     second: u64,
     start: Option<Duration>,
     contacted: BTreeMap<Group, Contact>,
-    /// Until when an address is ignored.
-    mismatched: BTreeMap<Group, Duration>,
+    mismatched: BTreeMap<Group, Mismatch>,
     is_on: bool,
 }
 
@@ -87,10 +100,14 @@ impl SendBudget {
         if !self.queries.has(now) {
             return Permit::Later(self.queries.next());
         }
+        let limit = if known { MAX_UNANSWERED_KNOWN } else { MAX_UNANSWERED };
         match self.contacted.get(&host(address)) {
-            Some(contact) if contact.unanswered >= MAX_UNANSWERED => {
-                let is_over = now.saturating_sub(contact.last) >= REST;
-                if is_over { Permit::Now } else { Permit::Never }
+            Some(contact) if contact.unanswered >= limit => {
+                match now.saturating_sub(contact.last) {
+                    age if age >= REST => Permit::Now,
+                    age if age < BUSY => Permit::Busy,
+                    _ => Permit::Never,
+                }
             }
             Some(_) => Permit::Now,
             None if known => Permit::Now,
@@ -137,28 +154,32 @@ impl SendBudget {
         }
     }
 
-    /// Records that a node at `address` answered with another id than the expected one.
-    pub(crate) fn record_mismatch(&mut self, now: Duration, address: SocketAddr) {
+    /// Records that a node at `address` answered with another id than the expected one. That is
+    /// `excused` the first time if the new id fits the address: nodes take such an id when they learn
+    /// their address (BEP 42).
+    pub(crate) fn record_mismatch(&mut self, now: Duration, address: SocketAddr, excused: bool) {
         let group = host(address);
-        let again = self.mismatched.contains_key(&group);
-        if !again && self.mismatched.len() == MAX_MISMATCHED {
-            let soonest = self.mismatched.iter().min_by_key(|(_, until)| **until);
+        let again = self.mismatched.get(&group).is_some_and(|mismatch| now < mismatch.kept_until);
+        if self.mismatched.len() == MAX_MISMATCHED && !self.mismatched.contains_key(&group) {
+            let soonest = self.mismatched.iter().min_by_key(|(_, mismatch)| mismatch.kept_until);
             if let Some(group) = soonest.map(|(group, _)| *group) {
                 self.mismatched.remove(&group);
             }
         }
-        self.mismatched.insert(group, now + if again { LIAR_REST } else { MISMATCH_REST });
+        let kept_until = now + if again { LIAR_REST } else { MISMATCH_REST };
+        let ignored_until = if excused && !again { now } else { kept_until };
+        self.mismatched.insert(group, Mismatch { ignored_until, kept_until });
     }
 
     /// Whether an address is ignored for a mismatch.
     pub(crate) fn is_ignored(&self, now: Duration, address: SocketAddr) -> bool {
-        self.mismatched.get(&host(address)).is_some_and(|until| now < *until)
+        self.mismatched.get(&host(address)).is_some_and(|mismatch| now < mismatch.ignored_until)
     }
 
     /// Forgets what is over.
     pub(crate) fn expire(&mut self, now: Duration) {
         self.contacted.retain(|_, contact| now.saturating_sub(contact.last) < MEMORY);
-        self.mismatched.retain(|_, until| now < *until);
+        self.mismatched.retain(|_, mismatch| now < mismatch.kept_until);
     }
 
     /// Clears the counters of the seconds that passed.
@@ -175,7 +196,7 @@ impl SendBudget {
 
     pub(crate) fn memory(&self) -> usize {
         let contacted = self.contacted.len() * (size_of::<Group>() + size_of::<Contact>());
-        let mismatched = self.mismatched.len() * (size_of::<Group>() + size_of::<Duration>());
+        let mismatched = self.mismatched.len() * (size_of::<Group>() + size_of::<Mismatch>());
         2 * (contacted + mismatched)
     }
 }
@@ -205,7 +226,7 @@ mod tests {
                     now = next;
                     budget.expire(now);
                 }
-                Permit::Never => panic!("{address}"),
+                Permit::Never | Permit::Busy => panic!("{address}"),
             }
         }
         sent
@@ -237,19 +258,22 @@ mod tests {
     #[test]
     fn silent_address_is_left_in_peace() {
         let mut budget = SendBudget::new(Duration::ZERO, true);
-        let mut ask = |time: u64, port: u16| {
+        let mut ask = |time: u64, port: u16, known: bool| {
             let mut address = at(1);
             address.set_port(port);
             let now = Duration::from_secs(time);
-            let permit = budget.permit(now, address, true);
+            let permit = budget.permit(now, address, known);
             if permit == Permit::Now {
-                budget.record_query(now, address, true);
+                budget.record_query(now, address, known);
             }
-            permit == Permit::Now
+            permit
         };
-        assert!(ask(0, 1) && ask(1, 2), "other ports are the same host");
-        assert!(!ask(2, 3) && !ask(60, 1));
-        assert!(ask(61, 1) && ask(61, 1) && !ask(61, 1));
+        let (now, busy, never) = (Permit::Now, Permit::Busy, Permit::Never);
+        assert_eq!([ask(0, 1, false), ask(1, 2, false)], [now; 2], "other ports are the same host");
+        assert_eq!([ask(1, 3, false), ask(2, 3, false), ask(60, 1, false)], [busy, never, never]);
+        assert_eq!([ask(61, 1, false), ask(61, 1, false), ask(62, 1, false)], [now, now, never]);
+        let more = (0..99).filter(|_| ask(62, 1, true) == now).count();
+        assert_eq!(more, usize::from(MAX_UNANSWERED_KNOWN - MAX_UNANSWERED), "a node of the table");
         let mut budget = SendBudget::new(Duration::ZERO, true);
         for time in 0..100 {
             let now = Duration::from_secs(time);
@@ -266,13 +290,15 @@ mod tests {
             budget.is_ignored(after - Duration::from_secs(1), at(1))
                 && !budget.is_ignored(after, at(1))
         };
-        budget.record_mismatch(Duration::ZERO, at(1));
+        budget.record_mismatch(Duration::ZERO, at(1), false);
         assert!(ignored(&budget, MISMATCH_REST));
-        budget.record_mismatch(Duration::ZERO, at(1));
+        budget.record_mismatch(Duration::ZERO, at(1), true);
         assert!(ignored(&budget, LIAR_REST));
         assert_eq!(budget.permit(Duration::ZERO, at(1), true), Permit::Never);
+        budget.record_mismatch(Duration::ZERO, at(2), true);
+        assert!(!budget.is_ignored(Duration::ZERO, at(2)), "the first one is excused");
         for ip in 0..2 * MAX_MISMATCHED as u32 {
-            budget.record_mismatch(Duration::from_secs(1), at(ip));
+            budget.record_mismatch(Duration::from_secs(1), at(ip), false);
         }
         assert_eq!(budget.mismatched.len(), MAX_MISMATCHED);
     }

@@ -130,10 +130,14 @@ impl Table {
         self.buckets[index].handle_failure(due, id, address, capacity);
     }
 
-    /// Removes the node at `address` that has or claims another id now, and has its bucket checked.
+    /// Returns the id of the node at `address`.
+    pub(crate) fn id_at(&self, address: SocketAddr) -> Option<NodeId> {
+        self.iter().find(|node| node.address == address).map(|node| node.id)
+    }
+
+    /// Removes the node at `address`, which has another id now, and has its bucket checked.
     pub(crate) fn evict_at(&mut self, address: SocketAddr) {
-        let found = self.iter().find(|node| node.address == address).map(|node| node.id);
-        if let Some(id) = found {
+        if let Some(id) = self.id_at(address) {
             self.evict(&id);
         }
     }

@@ -31,6 +31,12 @@ impl Bench {
         (id, address, self.answer(id, address))
     }
 
+    fn add_many(&mut self, bits: u32, count: u32) {
+        for _ in 0..count {
+            self.add(bits);
+        }
+    }
+
     fn answer(&mut self, id: NodeId, address: SocketAddr) -> Entry {
         self.answer_in(id, address, 90)
     }
@@ -47,7 +53,7 @@ impl Bench {
     fn full() -> Self {
         let mut bench = Self::new();
         for bits in 0..6 {
-            (0..200).for_each(|_| drop(bench.add(bits)));
+            bench.add_many(bits, 200);
         }
         bench
     }
@@ -76,7 +82,7 @@ fn node_takes_at_most_64_bytes() {
 fn buckets_are_limited() {
     let mut bench = Bench::new();
     for bits in 0..159 {
-        (0..20).for_each(|_| drop(bench.add(bits)));
+        bench.add_many(bits, 20);
     }
     assert_eq!(bench.table.bucket_count(), MAX_BUCKETS);
     let deep: usize = (49..159).map(|bits| bench.nodes_sharing(bits).len()).sum();
@@ -197,7 +203,7 @@ fn failed_node_is_replaced_by_newest_spare() {
 #[test]
 fn spares_are_limited() {
     let mut bench = Bench::full();
-    (0..200).for_each(|_| drop(bench.add(4)));
+    bench.add_many(4, 200);
     let nodes = bench.nodes_sharing(4).len();
     for _ in 0..REPLACEMENTS + K {
         for (id, address) in bench.nodes_sharing(4) {
@@ -241,18 +247,18 @@ fn better_node_takes_a_place_in_full_bucket() {
     };
     let slot = id.three_bits_after(5);
     let others = bench.nodes_sharing(4);
-    let alone = others.iter().filter(|(id, _)| id.three_bits_after(5) == slot).count() == 1;
+    let is_only_one = others.iter().filter(|(id, _)| id.three_bits_after(5) == slot).count() == 1;
     let (like_id, like_address) = like(&mut bench);
     assert_eq!(bench.answer_in(like_id, like_address, 50), Entry::Kept);
     let (like_id, like_address) = like(&mut bench);
     assert_eq!(bench.answer_in(like_id, like_address, 40), Entry::Added);
-    assert!(!alone || !bench.table.contains(&id, address));
+    assert!(!is_only_one || !bench.table.contains(&id, address));
 }
 
 #[test]
 fn ids_spread_over_full_bucket() {
     let mut bench = Bench::full();
-    (0..500).for_each(|_| drop(bench.add(4)));
+    bench.add_many(4, 500);
     let nodes = bench.nodes_sharing(4);
     let slots: std::collections::BTreeSet<_> =
         nodes.iter().map(|(id, _)| id.three_bits_after(5)).collect();
@@ -262,7 +268,7 @@ fn ids_spread_over_full_bucket() {
 #[test]
 fn questionable_nodes_are_checked_in_turn() {
     let mut bench = Bench::new();
-    (0..3).for_each(|_| drop(bench.add(0)));
+    bench.add_many(0, 3);
     let late = QUESTIONABLE;
     assert_eq!(bench.table.take_questionable(late - Duration::from_secs(1)), None);
     let mut seen: Vec<_> = std::iter::from_fn(|| bench.table.take_questionable(late)).collect();
