@@ -1,0 +1,351 @@
+//! The node: routing tables, lookups and stores of both families behind one set of calls.
+
+mod answers;
+mod maintenance;
+mod overlay;
+mod pump;
+mod replies;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use bt_types::InfoHashV1;
+use rand::{RngExt as _, SeedableRng as _};
+use rand_chacha::ChaCha8Rng;
+
+use crate::address::{FAMILIES, is_usable};
+use crate::calls::Calls;
+use crate::event::Counters;
+use crate::lookup::Lookup;
+use crate::message::{Body, Message};
+use crate::outbox::Outbox;
+use crate::peer_store::PeerStore;
+use crate::search::{Goal, Search};
+use crate::send_budget::SendBudget;
+use crate::state::SAVED_NODES;
+use crate::throttle::Throttle;
+use crate::tokens::Tokens;
+use crate::{Announce, Config, Event, Family, LookupKey, NodeId, State, Stats, Status, Transmit};
+use maintenance::Schedule;
+use overlay::Overlay;
+use replies::Purpose;
+
+/// The most lookups that run at a time.
+pub const MAX_LOOKUPS: usize = 16;
+/// The most that wait. A further one is over at once.
+pub const MAX_QUEUED_LOOKUPS: usize = 1_024;
+/// The most bytes that a node uses.
+pub const DHT_MEMORY: usize = 4 * 1024 * 1024;
+
+/// A node of the Mainline DHT, in one or both families.
+///
+/// - What happened: [`handle_datagram`](Self::handle_datagram), [`handle_timeout`](Self::handle_timeout),
+///   [`handle_node`](Self::handle_node), [`handle_routers`](Self::handle_routers),
+///   [`handle_send_failed`](Self::handle_send_failed).
+/// - What we want: [`find_peers`](Self::find_peers), [`scrape`](Self::scrape),
+///   [`find_nodes`](Self::find_nodes), [`ping`](Self::ping), [`stop`](Self::stop),
+///   [`set_read_only`](Self::set_read_only), [`save`](Self::save).
+/// - What the caller must do now: [`poll_transmit`](Self::poll_transmit),
+///   [`poll_event`](Self::poll_event), [`poll_timeout`](Self::poll_timeout).
+///
+/// After any call, drain the polls. `now` is the time since any fixed start and never goes back.
+#[derive(Debug)]
+pub struct Dht {
+    rng: ChaCha8Rng,
+    /// Keeps digests of addresses from being predicted.
+    secret: u64,
+    overlays: [Option<Overlay>; 2],
+    calls: Calls<Purpose>,
+    budget: SendBudget,
+    throttle: Throttle,
+    tokens: Tokens,
+    peers: PeerStore,
+    /// Those that run, ours included.
+    searches: BTreeMap<LookupKey, Search>,
+    queue: VecDeque<(LookupKey, Search)>,
+    next_key: u64,
+    schedule: Schedule,
+    outbox: Outbox,
+    events: VecDeque<Event>,
+    /// Parts of a reply while it is composed.
+    scratch: answers::Scratch,
+    read_only: bool,
+    accept_local: bool,
+    version: Option<[u8; 4]>,
+    counters: Counters,
+}
+
+impl Dht {
+    /// Makes a node that knows nobody but the saved nodes.
+    pub fn new(config: &Config) -> Self {
+        let mut rng = ChaCha8Rng::from_seed(config.seed);
+        let saved = config.state.clone().unwrap_or_default();
+        let mut overlay = |family: Family, is_on: bool, id: Option<NodeId>| {
+            let id = id.unwrap_or_else(|| NodeId::random(&mut rng));
+            is_on.then(|| {
+                let nodes =
+                    saved.nodes.iter().filter(|(_, address)| Family::of(*address) == family);
+                Overlay::new(family, id, nodes.copied())
+            })
+        };
+        let overlays = [
+            overlay(Family::V4, config.v4, config.id_v4.or(saved.id_v4)),
+            overlay(Family::V6, config.v6, config.id_v6.or(saved.id_v6)),
+        ];
+        let own = overlays.iter().flatten().next().map_or(NodeId([0; 20]), Overlay::id);
+        let start = Duration::ZERO;
+        Self {
+            secret: rng.random(),
+            overlays,
+            calls: Calls::new(),
+            budget: SendBudget::new(start, config.throttle),
+            throttle: Throttle::new(start, rng.random(), config.throttle),
+            tokens: Tokens::new(start, &mut rng),
+            peers: PeerStore::new(own),
+            searches: BTreeMap::new(),
+            queue: VecDeque::new(),
+            next_key: 0,
+            schedule: Schedule::new(config.wants_routers),
+            outbox: Outbox::default(),
+            events: VecDeque::new(),
+            scratch: answers::Scratch::default(),
+            read_only: config.read_only,
+            accept_local: config.accept_local,
+            version: config.version,
+            counters: Counters::default(),
+            rng,
+        }
+    }
+
+    /// A datagram came from `from`.
+    pub fn handle_datagram(&mut self, now: Duration, from: SocketAddr, datagram: &[u8]) {
+        self.counters.received += 1;
+        let is_known = is_usable(from, true) && self.overlay(Family::of(from)).is_some();
+        let message = is_known.then(|| Message::decode(datagram).ok()).flatten();
+        let Some(message) = message else {
+            self.counters.malformed += 1;
+            return;
+        };
+        match &message.body {
+            Body::Query(query) => self.answer(now, from, &message, query, datagram.len()),
+            Body::Refused(code) => self.refuse(now, from, &message, *code, datagram.len()),
+            Body::Reply(reply) => {
+                self.handle_reply(now, from, &message, reply);
+                self.pump(now);
+            }
+            Body::Error(_) => {
+                self.handle_error(now, from, message.transaction);
+                self.pump(now);
+            }
+        }
+    }
+
+    /// The time that [`poll_timeout`](Self::poll_timeout) named has come.
+    pub fn handle_timeout(&mut self, now: Duration) {
+        self.handle_stages(now);
+        self.maintain(now);
+        self.pump(now);
+    }
+
+    /// A node may be at `address`: a peer said so (BEP 5, "PORT"), a torrent's `nodes`, a link or the
+    /// user. It is asked for its id and its neighbours.
+    pub fn handle_node(&mut self, now: Duration, address: SocketAddr) {
+        self.add_contact(address, false);
+        self.pump(now);
+    }
+
+    /// Routers are at `addresses`: nodes that help others to join and are not to be used otherwise.
+    pub fn handle_routers(&mut self, now: Duration, addresses: &[SocketAddr]) {
+        addresses.iter().for_each(|address| self.add_contact(*address, true));
+        self.pump(now);
+    }
+
+    /// A datagram to `address` could not be sent.
+    pub fn handle_send_failed(&mut self, now: Duration, address: SocketAddr) {
+        self.fail_calls(now, address);
+        self.pump(now);
+    }
+
+    /// Looks for peers of a torrent, and announces us if wanted. The lookup ends when the closest
+    /// nodes have answered or are slower than others; with an announce, it waits for them up to
+    /// 1.5 s. Events: [`Event::Peers`], [`Event::Done`].
+    pub fn find_peers(
+        &mut self,
+        now: Duration,
+        info_hash: InfoHashV1,
+        announce: Announce,
+    ) -> LookupKey {
+        let key = self.start(now, Goal::Peers { hash: info_hash, announce }, info_hash.into());
+        self.report_own_peers(key, info_hash);
+        self.pump(now);
+        key
+    }
+
+    /// Counts the peers of a torrent (BEP 33). Events: [`Event::Scraped`], [`Event::Done`].
+    pub fn scrape(&mut self, now: Duration, info_hash: InfoHashV1) -> LookupKey {
+        let key = self.start(now, Goal::Scrape { hash: info_hash }, info_hash.into());
+        self.pump(now);
+        key
+    }
+
+    /// Looks for the nodes closest to `target`. Events: [`Event::Nodes`], [`Event::Done`].
+    pub fn find_nodes(&mut self, now: Duration, target: NodeId) -> LookupKey {
+        let key = self.start(now, Goal::Nodes, target);
+        self.pump(now);
+        key
+    }
+
+    /// Asks the node at `address` for its id. Events: [`Event::Pong`], [`Event::Done`].
+    pub fn ping(&mut self, now: Duration, address: SocketAddr) -> LookupKey {
+        let key = self.take_key();
+        if !self.send_ping(now, address, key) {
+            self.push_event(Event::Done { lookup: key, stats: Stats::default() });
+        }
+        key
+    }
+
+    /// Ends a lookup. No event with its key follows.
+    pub fn stop(&mut self, key: LookupKey) {
+        self.searches.remove(&key);
+        self.queue.retain(|(queued, _)| *queued != key);
+        self.calls.cancel(|purpose| purpose.key() == Some(key));
+        self.events.retain(|event| event_key(event) != Some(key));
+        self.schedule.pump_soon();
+    }
+
+    /// Sets whether we answer queries (BEP 43).
+    pub fn set_read_only(&mut self, read_only: bool) {
+        self.read_only = read_only;
+    }
+
+    /// Returns what the next launch should know.
+    pub fn save(&self) -> State {
+        let nodes = self.overlays.iter().flatten();
+        let nodes = nodes.flat_map(|overlay| overlay.nodes_to_save().take(SAVED_NODES)).collect();
+        let [id_v4, id_v6] = self.node_ids();
+        State { id_v4, id_v6, nodes }
+    }
+
+    /// Returns a datagram to send.
+    #[must_use]
+    pub fn poll_transmit(&mut self, _now: Duration) -> Option<Transmit<'_>> {
+        self.outbox.pop()
+    }
+
+    /// Returns what happened.
+    #[must_use]
+    pub fn poll_event(&mut self) -> Option<Event> {
+        self.events.pop_front()
+    }
+
+    /// Returns when to call [`handle_timeout`](Self::handle_timeout).
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<Duration> {
+        let times = [self.calls.next_timeout(), Some(self.schedule.next())];
+        times.into_iter().flatten().min()
+    }
+
+    /// Returns how the node is doing.
+    pub fn status(&self) -> Status {
+        let nodes = |family: Family| self.overlay(family).map_or(0, |overlay| overlay.table.len());
+        let is_user = |search: &&Search| search.goal != Goal::Refresh;
+        Status {
+            nodes_v4: nodes(Family::V4),
+            nodes_v6: nodes(Family::V6),
+            lookups: self.searches.values().filter(is_user).count(),
+            queued: self.queue.len(),
+            calls: self.calls.len(),
+            torrents: self.peers.hash_count(),
+            peers: self.peers.peer_count(),
+            short_timeout: self.calls.short_timeout(),
+            memory: self.memory(),
+            counters: self.counters,
+        }
+    }
+
+    /// Returns our ids, for IPv4 and IPv6; `None` where there is no socket.
+    pub fn node_ids(&self) -> [Option<NodeId>; 2] {
+        FAMILIES.map(|family| self.overlay(family).map(Overlay::id))
+    }
+
+    /// Returns our address as other nodes see it, for IPv4 and IPv6.
+    pub fn external_address(&self) -> [Option<IpAddr>; 2] {
+        FAMILIES.map(|family| self.overlay(family)?.votes.address())
+    }
+
+    /// Starts a search, or queues it.
+    fn start(&mut self, now: Duration, goal: Goal, target: NodeId) -> LookupKey {
+        let key = self.take_key();
+        let walk = |family| self.overlay(family).map(|_| Lookup::new(target, goal.stores()));
+        let search = Search::new(now, goal, FAMILIES.map(walk));
+        let running = self.searches.values().filter(|search| search.goal != Goal::Refresh).count();
+        if goal == Goal::Refresh || running < MAX_LOOKUPS {
+            self.searches.insert(key, search);
+        } else if self.queue.len() < MAX_QUEUED_LOOKUPS {
+            self.queue.push_back((key, search));
+        } else {
+            self.push_event(Event::Done { lookup: key, stats: Stats::default() });
+        }
+        key
+    }
+
+    fn take_key(&mut self) -> LookupKey {
+        self.next_key += 1;
+        LookupKey(self.next_key)
+    }
+
+    /// Reports the peers that announced to us: nobody else asks us for them.
+    fn report_own_peers(&mut self, key: LookupKey, hash: InfoHashV1) {
+        let Some(search) = self.searches.get_mut(&key) else { return };
+        let mut out = Vec::new();
+        for overlay in self.overlays.iter().flatten() {
+            let asker = overlay.any_address();
+            self.peers.values(hash, asker, false, self.rng.random(), usize::MAX, &mut out);
+        }
+        let addresses = search.take_new(self.secret, crate::message::Values::new(&out).iter());
+        if !addresses.is_empty() {
+            self.push_event(Event::Peers { lookup: key, from: None, addresses });
+        }
+    }
+
+    fn push_event(&mut self, event: Event) {
+        self.events.push_back(event);
+    }
+
+    fn overlay(&self, family: Family) -> Option<&Overlay> {
+        self.overlays[family.index()].as_ref()
+    }
+
+    fn overlay_mut(&mut self, family: Family) -> Option<&mut Overlay> {
+        self.overlays[family.index()].as_mut()
+    }
+
+    fn memory(&self) -> usize {
+        let overlays = self.overlays.iter().flatten().map(Overlay::memory).sum::<usize>();
+        let searches = self.searches.values().map(Search::memory).sum::<usize>();
+        let queued = self.queue.iter().map(|(_, search)| search.memory()).sum::<usize>();
+        let events = self.events.capacity() * size_of::<Event>();
+        let stores = self.peers.memory() + self.budget.memory() + Throttle::memory();
+        size_of::<Self>()
+            + overlays
+            + searches
+            + queued
+            + events
+            + stores
+            + self.calls.memory()
+            + self.outbox.memory()
+    }
+}
+
+/// Returns the lookup that an event belongs to.
+fn event_key(event: &Event) -> Option<LookupKey> {
+    match event {
+        Event::Peers { lookup, .. }
+        | Event::Nodes { lookup, .. }
+        | Event::Scraped { lookup, .. }
+        | Event::Pong { lookup, .. }
+        | Event::Done { lookup, .. } => Some(*lookup),
+        Event::RoutersWanted | Event::Address { .. } => None,
+    }
+}

@@ -1,0 +1,255 @@
+//! What a node knows of the DHT of one family (BEP 32: "There are two distinct DHTs").
+
+use std::collections::VecDeque;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::Duration;
+
+use crate::address::{host, is_local};
+use crate::lookup::Lookup;
+use crate::table::{Closest, K, Table};
+use crate::votes::Votes;
+use crate::{Family, NodeId};
+
+/// How long a node that asked us is not asked. The bindings of most NATs have expired by then, so
+/// that a node that nobody else can reach does not answer.
+const ASKER_PAUSE: Duration = Duration::from_secs(90);
+/// The most askers that wait.
+const MAX_WAITING_ASKERS: usize = 32;
+/// The most addresses that wait to be asked for their id.
+const MAX_CONTACTS: usize = 64;
+/// The most contacts that are asked again.
+const MAX_NAMED: usize = 16;
+/// The most nodes that are known by name only.
+const MAX_KNOWN: usize = 400;
+
+/// An address that may be a node's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Contact {
+    pub(super) address: SocketAddr,
+    pub(super) is_router: bool,
+}
+
+/// A node that asked us, and may be worth a place in the table.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Asker {
+    pub(super) due: Duration,
+    pub(super) id: NodeId,
+    pub(super) address: SocketAddr,
+}
+
+/// The DHT of one family.
+#[derive(Debug)]
+pub(super) struct Overlay {
+    family: Family,
+    pub(super) table: Table,
+    pub(super) votes: Votes,
+    /// Nodes that have not answered us: saved ones, and those that routers and contacts named.
+    known: VecDeque<(NodeId, SocketAddr)>,
+    pub(super) contacts: VecDeque<Contact>,
+    /// The last contacts, to be asked again if nobody else is known.
+    named: VecDeque<SocketAddr>,
+    pub(super) askers: VecDeque<Asker>,
+}
+
+impl Overlay {
+    pub(super) fn new(
+        family: Family,
+        id: NodeId,
+        saved: impl Iterator<Item = (NodeId, SocketAddr)>,
+    ) -> Self {
+        Self {
+            family,
+            table: Table::new(id),
+            votes: Votes::default(),
+            known: saved.take(MAX_KNOWN).collect(),
+            contacts: VecDeque::new(),
+            named: VecDeque::new(),
+            askers: VecDeque::new(),
+        }
+    }
+
+    pub(super) fn family(&self) -> Family {
+        self.family
+    }
+
+    pub(super) fn id(&self) -> NodeId {
+        self.table.own()
+    }
+
+    /// Whether the table has too few nodes to answer and to look up well.
+    pub(super) fn is_thin(&self) -> bool {
+        self.table.len() < 2 * K
+    }
+
+    /// Whether there is anybody to ask.
+    pub(super) fn is_empty(&self) -> bool {
+        self.table.len() == 0 && self.known.is_empty() && self.contacts.is_empty()
+    }
+
+    /// Adds the closest nodes that `walk` does not know. Returns whether there were any.
+    pub(super) fn seed(&self, walk: &mut Lookup) -> bool {
+        let target = walk.target();
+        let mut found = Closest::default();
+        self.table.closest(&target, false, &mut found);
+        let mut added = 0;
+        for node in found.iter() {
+            added += usize::from(walk.add(node.id, node.address));
+        }
+        if added == 0 {
+            // Nodes that never answered are asked only when those that did are not enough.
+            let mut known: Vec<_> = self.known.iter().collect();
+            known.sort_by_key(|(id, _)| target.distance(id));
+            for (id, address) in known {
+                added += usize::from(walk.add(*id, *address));
+                if added == K {
+                    break;
+                }
+            }
+        }
+        added > 0
+    }
+
+    /// Remembers a node that somebody named.
+    pub(super) fn add_known(&mut self, id: NodeId, address: SocketAddr) {
+        let is_known = self.known.iter().any(|(_, other)| *other == address);
+        if is_known || self.table.contains(&id, address) {
+            return;
+        }
+        if self.known.len() == MAX_KNOWN {
+            self.known.pop_front();
+        }
+        self.known.push_back((id, address));
+    }
+
+    /// Forgets a node that answered, and is in the table, or failed.
+    pub(super) fn remove_known(&mut self, address: SocketAddr) {
+        self.known.retain(|(_, other)| *other != address);
+    }
+
+    pub(super) fn add_contact(&mut self, contact: Contact) {
+        if self.contacts.len() >= MAX_CONTACTS || self.contacts.contains(&contact) {
+            return;
+        }
+        self.contacts.push_back(contact);
+        if !contact.is_router && !self.named.contains(&contact.address) {
+            if self.named.len() == MAX_NAMED {
+                self.named.pop_front();
+            }
+            self.named.push_back(contact.address);
+        }
+    }
+
+    /// Has the last contacts asked again.
+    pub(super) fn retry_contacts(&mut self) {
+        for address in self.named.clone() {
+            self.add_contact(Contact { address, is_router: false });
+        }
+    }
+
+    /// Remembers a node that asked us, if it has a place in the table. Its pause starts again with each
+    /// query, unless we need every node.
+    pub(super) fn add_asker(&mut self, now: Duration, id: NodeId, address: SocketAddr) {
+        let group = host(address);
+        let waiting = self.askers.iter().position(|asker| host(asker.address) == group);
+        match waiting {
+            Some(_) if self.is_thin() => return,
+            Some(at) => drop(self.askers.remove(at)),
+            None if self.askers.len() >= MAX_WAITING_ASKERS || !self.table.has_room(&id) => return,
+            None => {}
+        }
+        // There is no NAT within a local network.
+        let pause = if is_local(address.ip()) { Duration::ZERO } else { ASKER_PAUSE };
+        let at = self.askers.partition_point(|asker| asker.due <= now + pause);
+        self.askers.insert(at, Asker { due: now + pause, id, address });
+    }
+
+    /// Returns the nodes worth saving: those closest to us first, then the unverified ones, so that
+    /// a short launch does not lose them.
+    pub(super) fn nodes_to_save(&self) -> impl Iterator<Item = (NodeId, SocketAddr)> {
+        let live = self.table.iter().map(|node| (node.id, node.address));
+        live.chain(self.known.iter().copied())
+    }
+
+    /// Returns an address of the family.
+    pub(super) fn any_address(&self) -> IpAddr {
+        match self.family {
+            Family::V4 => Ipv4Addr::UNSPECIFIED.into(),
+            Family::V6 => Ipv6Addr::UNSPECIFIED.into(),
+        }
+    }
+
+    pub(super) fn memory(&self) -> usize {
+        self.table.memory()
+            + self.known.capacity() * size_of::<(NodeId, SocketAddr)>()
+            + self.contacts.capacity() * size_of::<Contact>()
+            + self.named.capacity() * size_of::<SocketAddr>()
+            + self.askers.capacity() * size_of::<Asker>()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rand::SeedableRng as _;
+    use rand_chacha::ChaCha8Rng;
+
+    use super::*;
+
+    fn at(number: u32) -> SocketAddr {
+        SocketAddr::from((Ipv4Addr::from_bits(0x2d00_0001 + (number << 8)), 6881))
+    }
+
+    fn overlay() -> Overlay {
+        Overlay::new(Family::V4, NodeId([0; 20]), std::iter::empty())
+    }
+
+    #[test]
+    fn lists_are_limited() {
+        let (mut overlay, mut rng) = (overlay(), ChaCha8Rng::seed_from_u64(1));
+        for number in 0..2000 {
+            let id = NodeId::random(&mut rng);
+            overlay.add_known(id, at(number));
+            overlay.add_contact(Contact { address: at(number), is_router: false });
+            overlay.add_asker(Duration::ZERO, id, at(number));
+        }
+        assert_eq!(overlay.known.len(), MAX_KNOWN);
+        assert_eq!(overlay.contacts.len(), MAX_CONTACTS);
+        assert_eq!(overlay.named.len(), MAX_NAMED);
+        overlay.contacts.clear();
+        overlay.retry_contacts();
+        assert_eq!(overlay.contacts.len(), MAX_NAMED);
+        assert_eq!(overlay.askers.len(), MAX_WAITING_ASKERS);
+        assert!(overlay.known.contains(&(overlay.known[MAX_KNOWN - 1].0, at(1999))));
+    }
+
+    #[test]
+    fn public_askers_wait_and_local_ones_do_not() {
+        let (mut overlay, mut rng) = (overlay(), ChaCha8Rng::seed_from_u64(1));
+        let now = Duration::from_secs(5);
+        overlay.add_asker(now, NodeId::random(&mut rng), at(1));
+        overlay.add_asker(now, NodeId::random(&mut rng), at(1));
+        overlay.add_asker(now, NodeId::random(&mut rng), "10.0.0.1:1".parse().unwrap());
+        let due: Vec<_> = overlay.askers.iter().map(|asker| asker.due).collect();
+        assert_eq!(due, [now, now + ASKER_PAUSE]);
+    }
+
+    #[test]
+    fn verified_nodes_are_asked_first() {
+        let mut overlay = overlay();
+        for number in 0..40 {
+            let mut id = NodeId([1; 20]);
+            id.0[1] = number;
+            if number < 20 {
+                overlay.add_known(id, at(number.into()));
+            } else {
+                let rtt = Duration::from_millis(90);
+                overlay.table.handle_answer(Duration::ZERO, id, at(number.into()), rtt);
+            }
+        }
+        let mut walk = Lookup::new(NodeId([1; 20]), false);
+        assert!(overlay.seed(&mut walk));
+        let first = walk.progress().next.map(|(id, _)| id.0[1]);
+        assert!(first.is_some_and(|number| number >= 20), "{first:?}");
+        assert!(overlay.seed(&mut walk) && overlay.seed(&mut walk) && overlay.seed(&mut walk));
+        assert!(!overlay.seed(&mut walk), "all are known");
+    }
+}

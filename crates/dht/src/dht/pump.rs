@@ -1,0 +1,299 @@
+//! Which queries are sent now, and when a search is over.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use super::overlay::Contact;
+use super::replies::Purpose;
+use super::{Dht, MAX_LOOKUPS};
+use crate::address::{FAMILIES, is_usable};
+use crate::message::{Body, Message, Method, Query, Want};
+use crate::search::{Goal, Search};
+use crate::send_budget::Permit;
+use crate::table::K;
+use crate::{Announce, Event, Family, LookupKey, NodeId};
+
+/// The longest query, in bytes.
+const MAX_QUERY: usize = 1_024;
+
+/// What became of a query that was to be sent.
+enum Sent {
+    Yes,
+    /// The budget allows it at that time.
+    Later(Duration),
+    /// After the address has answered, or has not.
+    Busy,
+    /// Never to this address.
+    No,
+}
+
+/// What a search did.
+enum Step {
+    /// It may have more to do.
+    Progress,
+    /// It waits for answers.
+    Waits,
+    /// It waits for the budget.
+    Blocked(Duration),
+    /// It is over.
+    Over,
+}
+
+impl Dht {
+    /// Sends what may be sent.
+    pub(super) fn pump(&mut self, now: Duration) {
+        let blocked = self.pump_searches(now).or_else(|| self.pump_contacts(now));
+        self.schedule.set_blocked(blocked);
+    }
+
+    /// Lets each search take a step in turn until none can. Returns when the budget allows more.
+    fn pump_searches(&mut self, now: Duration) -> Option<Duration> {
+        let mut keys: Vec<LookupKey> = self.searches.keys().copied().collect();
+        while !keys.is_empty() {
+            let mut active = Vec::with_capacity(keys.len());
+            for key in keys {
+                match self.step(now, key) {
+                    Step::Progress => active.push(key),
+                    Step::Waits => {}
+                    Step::Blocked(until) => return Some(until),
+                    Step::Over => active.extend(self.finish(now, key)),
+                }
+            }
+            keys = active;
+        }
+        None
+    }
+
+    fn pump_contacts(&mut self, now: Duration) -> Option<Duration> {
+        for family in FAMILIES {
+            while let Some(overlay) = self.overlay(family) {
+                let (own, want) = (overlay.id(), self.want(family));
+                let Some(contact) = overlay.contacts.front().copied() else { break };
+                let method = Method::FindNode { target: own, want };
+                let purpose = Purpose::Contact { is_router: contact.is_router };
+                if let Sent::Later(until) = self.send(now, contact.address, None, method, purpose) {
+                    return Some(until);
+                }
+                if let Some(overlay) = self.overlay_mut(family) {
+                    overlay.contacts.pop_front();
+                }
+            }
+        }
+        None
+    }
+
+    fn step(&mut self, now: Duration, key: LookupKey) -> Step {
+        let Some(mut search) = self.searches.remove(&key) else { return Step::Waits };
+        let mut over = true;
+        let mut result = Step::Waits;
+        for family in FAMILIES {
+            match self.step_walk(now, key, &mut search, family) {
+                Step::Over => {}
+                step => {
+                    over = false;
+                    let is_stronger = matches!(step, Step::Progress | Step::Blocked(_));
+                    if is_stronger && !matches!(result, Step::Progress) {
+                        result = step;
+                    }
+                }
+            }
+        }
+        self.searches.insert(key, search);
+        if over { Step::Over } else { result }
+    }
+
+    /// Takes a step in one family.
+    fn step_walk(
+        &mut self,
+        now: Duration,
+        key: LookupKey,
+        search: &mut Search,
+        family: Family,
+    ) -> Step {
+        let want = self.want(family);
+        let Some(method) = search.method(family, want) else { return Step::Over };
+        let others = search.walks[1 - family.index()].as_ref();
+        let other_found = others.is_some_and(|walk| walk.closest().next().is_some());
+        let (goal, wakes_at) = (search.goal, search.wakes_at());
+        let Some(walk) = &mut search.walks[family.index()] else { return Step::Over };
+        let progress = walk.progress();
+        if let Some((id, address)) = progress.next {
+            return match self.send(now, address, Some(id), method, Purpose::Walk(key)) {
+                Sent::Yes => {
+                    walk.handle_asked(address);
+                    search.stats.asked += 1;
+                    Step::Progress
+                }
+                Sent::Later(until) => Step::Blocked(until),
+                Sent::Busy => Step::Waits,
+                Sent::No => {
+                    walk.handle_failed(address);
+                    Step::Progress
+                }
+            };
+        }
+        if !progress.is_settled {
+            return Step::Waits;
+        }
+        if walk.closest().count() < K
+            && let Some(overlay) = &self.overlays[family.index()]
+            && overlay.seed(walk)
+        {
+            return Step::Progress;
+        }
+        if walk.is_empty() && !other_found && now < wakes_at {
+            self.schedule.hasten(now, Some(wakes_at));
+            return Step::Waits;
+        }
+        if !goal.stores() {
+            return Step::Over;
+        }
+        if let Some((id, address, token)) = walk.next_store() {
+            let token = token.to_vec();
+            return match self.send_store(now, key, goal, (id, address), &token) {
+                Sent::Later(until) => Step::Blocked(until),
+                Sent::Busy => Step::Waits,
+                Sent::Yes => {
+                    walk.handle_store_asked(address);
+                    Step::Progress
+                }
+                Sent::No => {
+                    walk.handle_store_over(address);
+                    Step::Progress
+                }
+            };
+        }
+        if progress.is_done && !walk.is_storing() { Step::Over } else { Step::Waits }
+    }
+
+    fn send_store(
+        &mut self,
+        now: Duration,
+        key: LookupKey,
+        goal: Goal,
+        (id, address): (NodeId, SocketAddr),
+        token: &[u8],
+    ) -> Sent {
+        match goal {
+            Goal::Peers { hash, announce: Announce::Port { port, seed } } => {
+                let method =
+                    Method::AnnouncePeer { info_hash: hash, port: Some(port), seed, token };
+                self.send(now, address, Some(id), method, Purpose::Store(key))
+            }
+            _ => Sent::No,
+        }
+    }
+
+    /// Reports the end of a search. Returns the key of one that starts in its place.
+    fn finish(&mut self, now: Duration, key: LookupKey) -> Option<LookupKey> {
+        let mut search = self.searches.remove(&key)?;
+        search.stats.elapsed = now.saturating_sub(search.started);
+        if search.goal == Goal::Refresh {
+            let is_thin = self.overlays.iter().flatten().any(super::Overlay::is_thin);
+            self.schedule.handle_refreshed(now, is_thin);
+            return None;
+        }
+        if search.goal == Goal::Nodes {
+            let walks = search.walks.iter().flatten();
+            let nodes = walks.flat_map(crate::lookup::Lookup::closest).collect();
+            self.push_event(Event::Nodes { lookup: key, nodes });
+        }
+        if let Some((seeds, peers)) = search.counts() {
+            self.push_event(Event::Scraped { lookup: key, seeds, peers });
+        }
+        self.push_event(Event::Done { lookup: key, stats: search.stats });
+        self.start_queued()
+    }
+
+    /// Starts a search that waits, if there is room.
+    pub(super) fn start_queued(&mut self) -> Option<LookupKey> {
+        let running = self.searches.values().filter(|search| search.goal != Goal::Refresh).count();
+        if running >= MAX_LOOKUPS {
+            return None;
+        }
+        let (key, search) = self.queue.pop_front()?;
+        let goal = search.goal;
+        self.searches.insert(key, search);
+        if let Goal::Peers { hash, .. } = goal {
+            self.report_own_peers(key, hash);
+        }
+        Some(key)
+    }
+
+    /// Has the node at `address` asked for its id and its neighbours.
+    pub(super) fn add_contact(&mut self, address: SocketAddr, is_router: bool) {
+        if !is_usable(address, self.accept_local) {
+            return;
+        }
+        if let Some(overlay) = self.overlay_mut(Family::of(address)) {
+            overlay.add_contact(Contact { address, is_router });
+        }
+    }
+
+    pub(super) fn send_ping(&mut self, now: Duration, address: SocketAddr, key: LookupKey) -> bool {
+        is_usable(address, self.accept_local)
+            && matches!(self.send(now, address, None, Method::Ping, Purpose::Ping(key)), Sent::Yes)
+    }
+
+    /// Checks whether a node is still there. Returns `false` if the budget for all queries does not
+    /// allow it now.
+    pub(super) fn send_check(&mut self, now: Duration, id: NodeId, address: SocketAddr) -> bool {
+        let sent = self.send(now, address, Some(id), Method::Ping, Purpose::Check);
+        !matches!(sent, Sent::Later(_))
+    }
+
+    /// Which families a query asks for: also the other one, while we know few nodes of it (BEP 32,
+    /// "Bootstrapping").
+    fn want(&self, family: Family) -> Want {
+        match &self.overlays {
+            [Some(v4), Some(v6)] => match family {
+                Family::V4 if v6.is_thin() => Want { v4: true, v6: true },
+                Family::V6 if v4.is_thin() => Want { v4: true, v6: true },
+                _ => Want::default(),
+            },
+            _ => Want::default(),
+        }
+    }
+
+    /// Sends a query, if the budget allows it.
+    fn send(
+        &mut self,
+        now: Duration,
+        to: SocketAddr,
+        expected: Option<NodeId>,
+        method: Method<'_>,
+        purpose: Purpose,
+    ) -> Sent {
+        let Some(overlay) = &self.overlays[Family::of(to).index()] else { return Sent::No };
+        let own = overlay.id();
+        let is_known = expected.is_some_and(|id| overlay.table.contains(&id, to));
+        match self.budget.permit(now, to, is_known) {
+            Permit::Now => {}
+            Permit::Later(until) => return Sent::Later(until),
+            Permit::Busy => return Sent::Busy,
+            Permit::Never => return Sent::No,
+        }
+        if self.calls.is_full() {
+            // The next answer or the next silence makes room.
+            return Sent::Later(self.calls.next_timeout().unwrap_or(now));
+        }
+        let Some(transaction) = self.calls.start(now, to, expected, purpose, &mut self.rng) else {
+            return Sent::No;
+        };
+        let message = Message {
+            transaction: &transaction.to_be_bytes(),
+            body: Body::Query(Query { id: own, method }),
+            ip: None,
+            read_only: self.read_only,
+            version: self.version.as_ref().map(<[u8; 4]>::as_slice),
+        };
+        let Some(length) = self.outbox.push(to, MAX_QUERY, |out| message.encode(out)) else {
+            return Sent::Yes;
+        };
+        self.budget.record_query(now, to, is_known);
+        self.schedule.record_query(now);
+        self.counters.sent += 1;
+        self.counters.sent_bytes += length as u64;
+        Sent::Yes
+    }
+}

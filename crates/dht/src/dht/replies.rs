@@ -1,0 +1,267 @@
+//! Answers to our queries, and silence.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use super::Dht;
+use crate::address::{is_local, is_peer, is_usable};
+use crate::calls::{Call, Stage};
+use crate::message::{Message, Nodes, Reply, Values};
+use crate::search::Goal;
+use crate::{Event, Family, LookupKey, NodeId, Stats};
+
+/// What a query of ours is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// A step of a search.
+    Walk(LookupKey),
+    /// A search stores something.
+    Store(LookupKey),
+    /// The caller wants to know who is there.
+    Ping(LookupKey),
+    /// Somebody named an address.
+    Contact {
+        /// It is a router, which is not to be used otherwise.
+        is_router: bool,
+    },
+    /// A node of the table, or one that asked us, is checked.
+    Check,
+}
+
+impl Purpose {
+    /// The key of what the caller asked for.
+    pub(super) fn key(self) -> Option<LookupKey> {
+        match self {
+            Self::Walk(key) | Self::Store(key) | Self::Ping(key) => Some(key),
+            Self::Contact { .. } | Self::Check => None,
+        }
+    }
+}
+
+impl Dht {
+    pub(super) fn handle_reply(
+        &mut self,
+        now: Duration,
+        from: SocketAddr,
+        message: &Message<'_>,
+        reply: &Reply<'_>,
+    ) {
+        let Some(call) = self.calls.take(message.transaction, from) else {
+            self.counters.unmatched += 1;
+            return;
+        };
+        let rtt = now.saturating_sub(call.sent);
+        self.calls.record_answer(rtt);
+        self.budget.record_answer(from);
+        self.schedule.handle_answer();
+        let family = Family::of(from);
+        let Some(overlay) = self.overlay_mut(family) else { return };
+        overlay.remove_known(from);
+        let is_changed = overlay.table.id_at(from).is_some_and(|id| id != reply.id);
+        if is_changed || reply.id == overlay.id() {
+            // A node that changes its id may be anywhere it likes.
+            overlay.table.evict_at(from);
+            let excused = reply.id != overlay.id() && reply.id.fits_address(from.ip());
+            self.budget.record_mismatch(now, from, excused);
+        }
+        let is_router = call.purpose == Purpose::Contact { is_router: true };
+        if !is_router && !self.budget.is_ignored(now, from) {
+            self.add_to_table(now, reply.id, from, rtt);
+        }
+        if call.expected.is_some_and(|expected| expected != reply.id) {
+            // Whoever named the node may have lied about it.
+            self.counters.mismatched += 1;
+            self.handle_stage(now, Stage::Failed, &call, false);
+            return;
+        }
+        if let Some(ip) = message.ip {
+            self.handle_vote(now, from, ip);
+        }
+        self.use_reply(now, from, &call, reply, rtt);
+    }
+
+    fn add_to_table(&mut self, now: Duration, id: NodeId, from: SocketAddr, rtt: Duration) {
+        let Some(overlay) = self.overlay_mut(Family::of(from)) else { return };
+        overlay.table.handle_answer(now, id, from, rtt);
+    }
+
+    fn use_reply(
+        &mut self,
+        now: Duration,
+        from: SocketAddr,
+        call: &Call<Purpose>,
+        reply: &Reply<'_>,
+        rtt: Duration,
+    ) {
+        match call.purpose {
+            Purpose::Walk(key) => self.advance_walk(now, key, from, reply),
+            Purpose::Store(key) => self.finish_store(key, from, true),
+            Purpose::Ping(lookup) => {
+                self.push_event(Event::Pong { lookup, id: reply.id, rtt });
+                let stats = Stats { asked: 1, answered: 1, stored: 0, elapsed: rtt };
+                self.push_event(Event::Done { lookup, stats });
+            }
+            Purpose::Contact { .. } => {
+                for nodes in [reply.nodes, reply.nodes6].into_iter().flatten() {
+                    self.add_known(now, from, nodes);
+                }
+                let is_thin = self.overlay(Family::of(from)).is_some_and(super::Overlay::is_thin);
+                self.schedule.handle_contact(now, is_thin);
+            }
+            Purpose::Check => {}
+        }
+    }
+
+    fn advance_walk(&mut self, now: Duration, key: LookupKey, from: SocketAddr, reply: &Reply<'_>) {
+        let Some(mut search) = self.searches.remove(&key) else { return };
+        search.stats.answered += 1;
+        if let Some(walk) = &mut search.walks[Family::of(from).index()] {
+            walk.handle_answered(from, reply.token);
+        }
+        for nodes in [reply.nodes, reply.nodes6].into_iter().flatten() {
+            for (id, address) in nodes.iter().filter(|node| self.is_candidate(now, from, *node)) {
+                if let Some(walk) = &mut search.walks[Family::of(address).index()] {
+                    walk.add(id, address);
+                }
+            }
+        }
+        let local = self.accept_local && is_local(from.ip());
+        let values = reply.values.into_iter().flat_map(Values::iter);
+        let values = values.filter(|peer| is_peer(*peer, local));
+        match (search.goal, reply.seeds, reply.peers) {
+            (Goal::Scrape { .. }, Some(seeds), Some(peers)) => {
+                search.merge_filters(seeds, peers);
+            }
+            (Goal::Scrape { .. }, ..) => {
+                values.for_each(|peer| search.count_peer(peer));
+            }
+            (Goal::Peers { .. }, ..) => {
+                let addresses = search.take_new(self.secret, values);
+                if !addresses.is_empty() {
+                    self.push_event(Event::Peers { lookup: key, from: Some(from), addresses });
+                }
+            }
+            _ => {}
+        }
+        self.searches.insert(key, search);
+    }
+
+    /// Whether a node that `informant` named may be asked.
+    fn is_candidate(
+        &self,
+        now: Duration,
+        informant: SocketAddr,
+        (id, address): (NodeId, SocketAddr),
+    ) -> bool {
+        let local = self.accept_local && is_local(informant.ip());
+        let own = self.overlay(Family::of(address)).map(super::Overlay::id);
+        is_usable(address, local)
+            && own.is_some_and(|own| own != id)
+            && !self.budget.is_ignored(now, address)
+    }
+
+    fn add_known(&mut self, now: Duration, informant: SocketAddr, nodes: Nodes<'_>) {
+        for (id, address) in nodes.iter() {
+            if self.is_candidate(now, informant, (id, address))
+                && let Some(overlay) = self.overlay_mut(Family::of(address))
+            {
+                overlay.add_known(id, address);
+            }
+        }
+    }
+
+    fn finish_store(&mut self, key: LookupKey, address: SocketAddr, is_stored: bool) {
+        let Some(search) = self.searches.get_mut(&key) else { return };
+        search.stats.stored += u32::from(is_stored);
+        if let Some(walk) = &mut search.walks[Family::of(address).index()] {
+            walk.handle_store_over(address);
+        }
+    }
+
+    /// A node refused a query: it is there, but of no use for it.
+    pub(super) fn handle_error(&mut self, now: Duration, from: SocketAddr, transaction: &[u8]) {
+        let Some(call) = self.calls.take(transaction, from) else {
+            self.counters.unmatched += 1;
+            return;
+        };
+        self.budget.record_answer(from);
+        self.schedule.handle_answer();
+        self.handle_stage(now, Stage::Failed, &call, false);
+    }
+
+    fn handle_vote(&mut self, now: Duration, voter: SocketAddr, seen: SocketAddr) {
+        let Some(overlay) = self.overlays[Family::of(voter).index()].as_mut() else { return };
+        let Some(ip) = overlay.votes.handle(now, voter, seen.ip()) else { return };
+        if !overlay.id().fits_address(ip) {
+            let id = NodeId::for_address(ip, &mut self.rng);
+            overlay.table.set_own(id);
+            let is_first = self
+                .overlays
+                .iter()
+                .flatten()
+                .next()
+                .is_some_and(|first| first.family() == Family::of(voter));
+            if is_first {
+                self.peers.set_own(id);
+            }
+            // The neighbourhood is another one now.
+            self.schedule.restart(now);
+        }
+        self.push_event(Event::Address { ip });
+    }
+
+    /// Handles the queries that have been silent for longer.
+    pub(super) fn handle_stages(&mut self, now: Duration) {
+        while let Some((stage, call)) = self.calls.poll_stage(now) {
+            if stage == Stage::Failed {
+                self.schedule.record_failure();
+            }
+            let counts = !self.schedule.is_offline(now);
+            self.handle_stage(now, stage, &call, counts);
+        }
+    }
+
+    /// Has the queries to `address` fail, which says nothing about the node.
+    pub(super) fn fail_calls(&mut self, now: Duration, address: SocketAddr) {
+        self.handle_stages(now);
+        self.calls.fail(now, address);
+        while let Some((stage, call)) = self.calls.poll_stage(now) {
+            self.handle_stage(now, stage, &call, false);
+        }
+    }
+
+    /// Handles silence, or what is as good. If it `counts`, it is held against the node.
+    fn handle_stage(&mut self, now: Duration, stage: Stage, call: &Call<Purpose>, counts: bool) {
+        let family = Family::of(call.to);
+        if stage == Stage::Failed
+            && counts
+            && let Some(overlay) = self.overlay_mut(family)
+        {
+            overlay.remove_known(call.to);
+            if let Some(id) = call.expected {
+                overlay.table.handle_failure(now, &id, call.to);
+            }
+        }
+        match call.purpose {
+            Purpose::Walk(key) => {
+                let search = self.searches.get_mut(&key);
+                let walk = search.and_then(|search| search.walks[family.index()].as_mut());
+                let Some(walk) = walk else { return };
+                match stage {
+                    Stage::Fresh => {}
+                    Stage::Stalled => walk.handle_stalled(call.to),
+                    Stage::Overdue => walk.handle_overdue(call.to),
+                    Stage::Failed => walk.handle_failed(call.to),
+                }
+            }
+            // The lookup does not wait for slow nodes; a late answer is counted if it still runs.
+            Purpose::Store(key) => self.finish_store(key, call.to, false),
+            Purpose::Ping(lookup) if stage == Stage::Failed => {
+                let elapsed = now.saturating_sub(call.sent);
+                let stats = Stats { asked: 1, elapsed, ..Stats::default() };
+                self.push_event(Event::Done { lookup, stats });
+            }
+            Purpose::Ping(_) | Purpose::Contact { .. } | Purpose::Check => {}
+        }
+    }
+}

@@ -1,0 +1,201 @@
+use super::*;
+
+const TARGET: NodeId = NodeId([0; 20]);
+
+/// A node whose distance from the target grows with `number`, in a /16 of its own.
+fn node(number: u8) -> (NodeId, SocketAddr) {
+    let mut id = [0; 20];
+    id[0] = number;
+    (NodeId(id), SocketAddr::from(([45, number, 0, 1], 6881)))
+}
+
+/// A walk that knows `numbers`.
+fn lookup(needs_token: bool, numbers: impl IntoIterator<Item = u8>) -> Lookup {
+    let mut lookup = Lookup::new(TARGET, needs_token);
+    for number in numbers {
+        let (id, address) = node(number);
+        assert!(lookup.add(id, address));
+    }
+    lookup
+}
+
+/// Asks all that may be asked now, and returns which.
+fn ask(lookup: &mut Lookup) -> Vec<u8> {
+    let mut asked = Vec::new();
+    while let Some((id, address)) = lookup.progress().next {
+        lookup.handle_asked(address);
+        asked.push(id.0[0]);
+    }
+    asked
+}
+
+fn answer(lookup: &mut Lookup, numbers: impl IntoIterator<Item = u8>) {
+    for number in numbers {
+        lookup.handle_answered(node(number).1, Some(b"token"));
+    }
+}
+
+#[test]
+fn four_closest_are_asked_at_a_time() {
+    let mut lookup = lookup(false, (1..=20).rev());
+    assert_eq!(ask(&mut lookup), [1, 2, 3, 4]);
+    answer(&mut lookup, [2]);
+    assert_eq!(ask(&mut lookup), [5]);
+    lookup.handle_failed(node(1).1);
+    assert_eq!(ask(&mut lookup), [6]);
+    // A query to a node farther than the next one holds nothing up.
+    let (mut id, _) = node(1);
+    id.0[1] = 9;
+    assert!(lookup.add(id, "46.0.0.1:1".parse().unwrap()));
+    assert_eq!(ask(&mut lookup), [1]);
+}
+
+#[test]
+fn stalled_node_frees_its_place_and_may_answer() {
+    let mut lookup = lookup(false, 1..=12);
+    assert_eq!(ask(&mut lookup), [1, 2, 3, 4]);
+    lookup.handle_stalled(node(1).1);
+    assert_eq!(ask(&mut lookup), [5]);
+    answer(&mut lookup, 2..=5);
+    assert_eq!(ask(&mut lookup), [6, 7, 8, 9]);
+    answer(&mut lookup, 6..=8);
+    assert!(!lookup.progress().is_settled);
+    answer(&mut lookup, [1]);
+    let progress = lookup.progress();
+    assert!(progress.is_settled && progress.is_done, "eight have answered, the ninth is farther");
+}
+
+#[test]
+fn walk_is_settled_before_it_is_done() {
+    let mut lookup = lookup(false, 1..=9);
+    ask(&mut lookup);
+    lookup.handle_stalled(node(1).1);
+    answer(&mut lookup, 2..=9);
+    let progress = lookup.progress();
+    assert!(progress.is_settled && !progress.is_done);
+    lookup.handle_overdue(node(1).1);
+    assert!(lookup.progress().is_done);
+    answer(&mut lookup, [1]);
+    let closest: Vec<u8> = lookup.closest().map(|(id, _)| id.0[0]).collect();
+    assert_eq!(closest, [1, 2, 3, 4, 5, 6, 7, 8], "a late answer counts");
+}
+
+#[test]
+fn candidates_are_limited() {
+    let mut lookup = lookup(false, 100..=199);
+    assert_eq!(lookup.candidates.len(), MAX_CANDIDATES);
+    let (id, address) = node(200);
+    assert!(!lookup.add(id, address), "farther than all others");
+    let (id, address) = node(1);
+    assert!(lookup.add(id, address));
+    assert_eq!(lookup.candidates.len(), MAX_CANDIDATES);
+    assert_eq!(lookup.candidates.last().unwrap().id, node(198).0);
+    let most = MAX_CANDIDATES * (size_of::<Candidate>() + crate::message::MAX_TOKEN);
+    answer(&mut lookup, 100..=199);
+    assert!(lookup.memory() <= 2 * most);
+}
+
+#[test]
+fn network_has_one_candidate() {
+    let mut lookup = lookup(false, [1]);
+    let other = |number, address: &str| (node(number).0, address.parse::<SocketAddr>().unwrap());
+    let mut add = |(id, address)| lookup.add(id, address);
+    assert!(!add(other(1, "46.0.0.1:1")), "the same id");
+    assert!(!add(other(2, "45.1.0.1:9")), "the same address");
+    assert!(!add(other(3, "45.1.0.9:6881")), "the same /24");
+    assert!(add(other(4, "45.1.1.9:6881")));
+    assert!(add(other(5, "10.0.0.1:1")) && add(other(6, "10.0.0.1:2")), "local ones");
+    lookup.handle_failed(node(1).1);
+    let (id, address) = other(3, "45.1.0.9:6881");
+    assert!(lookup.add(id, address), "the other one is dead");
+}
+
+/// Sybils 1..=64 are in four /16, nearest to the target; 65 and up are honest.
+fn with_sybils() -> Lookup {
+    let mut lookup = Lookup::new(TARGET, true);
+    for number in 1..=64_u8 {
+        lookup.add(node(number).0, SocketAddr::from(([66, number % 4, number, 1], 1)));
+    }
+    for number in 65..=80 {
+        let (id, address) = node(number);
+        lookup.add(id, address);
+    }
+    lookup
+}
+
+/// Answers every query until the walk ends.
+fn walk(lookup: &mut Lookup) -> Vec<u8> {
+    let mut asked = Vec::new();
+    while let Some((id, address)) = lookup.progress().next {
+        lookup.handle_asked(address);
+        lookup.handle_answered(address, Some(b"token"));
+        asked.push(id.0[0]);
+    }
+    assert!(lookup.progress().is_done);
+    asked
+}
+
+fn store(lookup: &mut Lookup) -> Vec<u8> {
+    let mut stored = Vec::new();
+    while let Some((id, address, token)) = lookup.next_store() {
+        assert_eq!(token, b"token");
+        lookup.handle_store_asked(address);
+        assert!(lookup.is_storing());
+        lookup.handle_store_over(address);
+        stored.push(id.0[0]);
+    }
+    assert!(!lookup.is_storing());
+    stored
+}
+
+#[test]
+fn few_networks_do_not_fill_the_space() {
+    let mut lookup = with_sybils();
+    let asked = walk(&mut lookup);
+    assert_eq!(asked, [1, 2, 3, 4, 5, 6, 7, 8, 65, 66, 67, 68], "two of each network, four honest");
+    assert_eq!(store(&mut lookup), asked, "no id is compliant, so all get it");
+}
+
+#[test]
+fn single_network_is_walked_after_all() {
+    let mut lookup = Lookup::new(TARGET, true);
+    for number in 1..=20 {
+        lookup.add(node(number).0, SocketAddr::from(([66, 1, number, 1], 1)));
+    }
+    assert_eq!(walk(&mut lookup), [1, 2, 3, 4, 5, 6, 7, 8]);
+    assert_eq!(store(&mut lookup).len(), 8);
+}
+
+#[test]
+fn stores_reach_compliant_nodes() {
+    let address = |number: u8| SocketAddr::from(([45, number, 0, 1], 1));
+    let mut rng = <rand_chacha::ChaCha8Rng as rand::SeedableRng>::seed_from_u64(1);
+    for (compliant, expected) in [(20, 8), (0, MAX_STORES)] {
+        let mut lookup = Lookup::new(TARGET, true);
+        for number in 1..=20 {
+            let fitting = NodeId::for_address(address(number).ip(), &mut rng);
+            let id = if number <= compliant { fitting } else { node(number).0 };
+            lookup.add(id, address(number));
+        }
+        let addresses: Vec<_> = lookup.candidates.iter().map(|node| node.address).collect();
+        addresses.iter().for_each(|address| lookup.handle_answered(*address, Some(b"token")));
+        assert_eq!(store(&mut lookup).len(), expected, "{compliant}");
+    }
+    let mut lookup = Lookup::new(TARGET, true);
+    for port in 1..=20 {
+        assert!(lookup.add(node(port).0, SocketAddr::from(([127, 0, 0, 1], port.into()))));
+    }
+    walk(&mut lookup);
+    assert_eq!(store(&mut lookup).len(), K, "BEP 42 does not apply to local addresses");
+}
+
+#[test]
+fn nodes_without_token_do_not_count() {
+    let mut lookup = lookup(true, 1..=12);
+    while let Some((id, address)) = lookup.progress().next {
+        lookup.handle_asked(address);
+        lookup.handle_answered(address, (id.0[0] > 3).then_some(b"token"));
+    }
+    assert_eq!(lookup.closest().count(), K);
+    assert_eq!(store(&mut lookup), [4, 5, 6, 7, 8, 9, 10, 11]);
+}

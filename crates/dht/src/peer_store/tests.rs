@@ -1,0 +1,149 @@
+use crate::message::Values;
+
+use super::*;
+
+const OWN: NodeId = NodeId([0; 20]);
+
+/// A torrent whose distance from us grows with `number`.
+fn hash(number: u32) -> InfoHashV1 {
+    let mut hash = [0; 20];
+    hash[..4].copy_from_slice(&number.to_be_bytes());
+    InfoHashV1(hash)
+}
+
+fn at(ip: u32) -> SocketAddr {
+    SocketAddr::from((std::net::Ipv4Addr::from_bits(0x2d00_0000 + ip), 6881))
+}
+
+fn store() -> PeerStore {
+    PeerStore::new(OWN)
+}
+
+fn values(store: &PeerStore, asker: &str, noseed: bool, start: u32, limit: usize) -> Vec<String> {
+    let mut out = Vec::new();
+    store.values(hash(1), asker.parse().unwrap(), noseed, start, limit, &mut out);
+    assert!(out.len() <= limit);
+    Values::new(&out).iter().map(|peer| peer.to_string()).collect()
+}
+
+#[test]
+fn address_has_one_entry_per_torrent() {
+    let mut store = store();
+    let now = Duration::ZERO;
+    for peer in ["45.0.0.1:1000", "45.0.0.1:2000", "10.0.0.1:1", "10.0.0.1:2", "[2a00::1]:5"] {
+        store.announce(now, hash(1), peer.parse().unwrap(), false).unwrap();
+    }
+    assert_eq!(
+        values(&store, "45.9.9.9", false, 0, 999),
+        ["45.0.0.1:2000", "10.0.0.1:1", "10.0.0.1:2"]
+    );
+    assert_eq!(values(&store, "2a00::9", false, 0, 999), ["[2a00::1]:5"]);
+    assert_eq!((store.hash_count(), store.peer_count()), (1, 4));
+}
+
+#[test]
+fn values_are_limited_and_vary() {
+    let mut store = store();
+    for ip in 0..120 {
+        store.announce(Duration::ZERO, hash(1), at(ip), ip < 100).unwrap();
+        let v6 = SocketAddr::from((std::net::Ipv6Addr::from([ip as u16 + 0x2a00; 8]), 6881));
+        store.announce(Duration::ZERO, hash(1), v6, false).unwrap();
+    }
+    assert_eq!(values(&store, "45.9.9.9", false, 0, 9999).len(), 50);
+    assert_eq!(values(&store, "2a00::1", false, 0, 9999).len(), 20);
+    assert_eq!(values(&store, "45.9.9.9", false, 0, 80).len(), 10);
+    assert_eq!(values(&store, "45.9.9.9", false, 0, 7).len(), 0);
+    let (a, b) =
+        (values(&store, "45.9.9.9", false, 5, 9999), values(&store, "45.9.9.9", false, 99, 9999));
+    assert_ne!(a, b);
+    assert_eq!(values(&store, "45.9.9.9", true, 5, 9999).len(), 20, "only those that are no seeds");
+}
+
+#[test]
+fn filters_count_seeds_and_peers() {
+    let mut store = store();
+    (0..300).for_each(|ip| store.announce(Duration::ZERO, hash(1), at(ip), ip < 100).unwrap());
+    let (seeds, peers) = store.filters(hash(1)).unwrap();
+    assert!((seeds.estimate() - 100.0).abs() < 10.0, "{}", seeds.estimate());
+    assert!((peers.estimate() - 200.0).abs() < 20.0, "{}", peers.estimate());
+    assert!(store.filters(hash(2)).is_none());
+}
+
+#[test]
+fn peers_expire() {
+    let mut store = store();
+    let late = Duration::from_secs(60);
+    store.announce(Duration::ZERO, hash(1), at(1), false).unwrap();
+    store.announce(Duration::ZERO, hash(1), at(2), false).unwrap();
+    store.announce(Duration::ZERO, hash(2), at(2), false).unwrap();
+    store.announce(late, hash(1), at(1), false).unwrap();
+    store.expire(PEER_LIFETIME - Duration::from_secs(1));
+    assert_eq!((store.hash_count(), store.peer_count()), (2, 3));
+    store.expire(PEER_LIFETIME);
+    assert_eq!((store.hash_count(), store.peer_count()), (1, 1));
+    store.expire(PEER_LIFETIME + late);
+    assert_eq!((store.hash_count(), store.peer_count()), (0, 0));
+}
+
+#[test]
+fn peers_of_a_torrent_are_limited() {
+    let mut store = store();
+    for ip in 0..MAX_PEERS_EACH as u32 {
+        store.announce(Duration::ZERO, hash(1), at(ip), false).unwrap();
+    }
+    assert!(!store.accepts(hash(1), at(9999)));
+    assert_eq!(store.announce(Duration::ZERO, hash(1), at(9999), false), Err(StoreFull));
+    assert!(store.accepts(hash(1), at(3)), "its announce is renewed");
+    assert_eq!(store.announce(Duration::ZERO, hash(1), at(3), true), Ok(()));
+    assert_eq!(store.peer_count(), MAX_PEERS_EACH);
+}
+
+#[test]
+fn torrents_are_limited_and_farthest_goes() {
+    let mut store = store();
+    for number in 0..MAX_HASHES as u32 {
+        store.announce(Duration::ZERO, hash(2 * number), at(number << 8), false).unwrap();
+    }
+    let farthest = 2 * (MAX_HASHES as u32 - 1);
+    assert!(!store.accepts(hash(farthest + 1), at(1)));
+    assert_eq!(store.announce(Duration::ZERO, hash(farthest + 1), at(1), false), Err(StoreFull));
+    assert!(store.accepts(hash(1), at(1)));
+    store.announce(Duration::ZERO, hash(1), at(1), false).unwrap();
+    assert_eq!(store.hash_count(), MAX_HASHES);
+    assert!(store.filters(hash(farthest)).is_none() && store.filters(hash(1)).is_some());
+}
+
+#[test]
+fn peers_are_limited_in_all() {
+    let mut store = store();
+    let mut ip = 0;
+    for number in 0..200 {
+        for _ in 0..MAX_PEERS_EACH {
+            ip += 1;
+            // Nearer and nearer, so that each torrent is accepted.
+            let _ = store.announce(Duration::ZERO, hash(1000 - number), at(ip), false);
+        }
+        assert!(store.peer_count() <= MAX_PEERS);
+    }
+    assert!(store.peer_count() > MAX_PEERS - MAX_PEERS_EACH);
+    assert!(store.filters(hash(801)).is_some() && store.filters(hash(1000)).is_none());
+    let bytes = store.memory() - 2 * store.hash_count() * (20 + size_of::<Swarm>());
+    assert!(bytes <= 24 * store.peer_count(), "{bytes}");
+}
+
+#[test]
+fn torrents_of_an_address_are_limited() {
+    let mut store = store();
+    let v6 = |last: u32| {
+        SocketAddr::from((std::net::Ipv6Addr::from_bits(0x2a00 << 112 | u128::from(last)), 1))
+    };
+    for number in 0..HASHES_AN_ADDRESS as u32 {
+        store.announce(Duration::ZERO, hash(number), at(1), false).unwrap();
+        store.announce(Duration::ZERO, hash(number), v6(number), false).unwrap();
+    }
+    let full = hash(HASHES_AN_ADDRESS as u32);
+    assert_eq!(store.announce(Duration::ZERO, full, at(1), false), Err(StoreFull));
+    assert_eq!(store.announce(Duration::ZERO, full, v6(9999), false), Err(StoreFull), "the /64");
+    assert_eq!(store.announce(Duration::ZERO, hash(5), at(1), false), Ok(()));
+    assert_eq!(store.announce(Duration::ZERO, full, at(2), false), Ok(()));
+}

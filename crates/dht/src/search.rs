@@ -1,0 +1,164 @@
+//! What the caller, or the node itself, looks for: a walk in each family, and what they found.
+
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use bt_types::InfoHashV1;
+
+use crate::bloom::{BLOOM_LENGTH, Bloom};
+use crate::lookup::Lookup;
+use crate::message::{Method, Want};
+use crate::{Announce, Family, Stats};
+
+/// The most peers that one lookup reports.
+pub const MAX_LOOKUP_PEERS: usize = 2_000;
+
+/// How long a search waits for the first node to become known.
+const FIRST_NODE_WAIT: Duration = Duration::from_secs(15);
+
+/// What is looked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Goal {
+    /// Peers of a torrent.
+    Peers { hash: InfoHashV1, announce: Announce },
+    /// The number of peers of a torrent.
+    Scrape { hash: InfoHashV1 },
+    /// The nodes closest to the target, for the caller.
+    Nodes,
+    /// The same, to fill the routing table.
+    Refresh,
+}
+
+impl Goal {
+    /// Whether something is stored at the end.
+    pub(crate) fn stores(&self) -> bool {
+        matches!(self, Self::Peers { announce: Announce::Port { .. }, .. })
+    }
+}
+
+/// A search.
+#[derive(Debug)]
+pub(crate) struct Search {
+    pub(crate) goal: Goal,
+    pub(crate) started: Duration,
+    /// By family; `None` where we have no socket.
+    pub(crate) walks: [Option<Lookup>; 2],
+    pub(crate) stats: Stats,
+    /// Digests of the peers that were reported, in order.
+    seen: Vec<u64>,
+    /// The seeds and the other peers that nodes know of, for a scrape.
+    filters: Option<Box<(Bloom, Bloom)>>,
+}
+
+impl Search {
+    pub(crate) fn new(now: Duration, goal: Goal, walks: [Option<Lookup>; 2]) -> Self {
+        let filters = matches!(goal, Goal::Scrape { .. }).then(Box::default);
+        Self { goal, started: now, walks, stats: Stats::default(), seen: Vec::new(), filters }
+    }
+
+    /// Returns the query that is sent to the nodes of `family`.
+    pub(crate) fn method(&self, family: Family, want: Want) -> Option<Method<'static>> {
+        let walk = self.walks[family.index()].as_ref()?;
+        Some(match self.goal {
+            Goal::Peers { hash, announce } => {
+                // A seed needs no other seeds.
+                let noseed = matches!(announce, Announce::Port { seed: true, .. });
+                Method::GetPeers { info_hash: hash, want, noseed, scrape: false }
+            }
+            Goal::Scrape { hash } => {
+                Method::GetPeers { info_hash: hash, want, noseed: false, scrape: true }
+            }
+            Goal::Nodes | Goal::Refresh => Method::FindNode { target: walk.target(), want },
+        })
+    }
+
+    /// Returns those of `peers` that were not returned before. `secret` makes it impossible to choose
+    /// a peer that is taken for another.
+    pub(crate) fn take_new(
+        &mut self,
+        secret: u64,
+        peers: impl Iterator<Item = SocketAddr>,
+    ) -> Vec<SocketAddr> {
+        let mut new = Vec::new();
+        for peer in peers {
+            let mut hasher = DefaultHasher::new();
+            (secret, peer).hash(&mut hasher);
+            let digest = hasher.finish();
+            if self.seen.len() < MAX_LOOKUP_PEERS
+                && let Err(at) = self.seen.binary_search(&digest)
+            {
+                self.seen.insert(at, digest);
+                new.push(peer);
+            }
+        }
+        new
+    }
+
+    /// Adds the filters of a reply.
+    pub(crate) fn merge_filters(&mut self, seeds: &[u8; BLOOM_LENGTH], peers: &[u8; BLOOM_LENGTH]) {
+        if let Some(filters) = &mut self.filters {
+            filters.0.merge(seeds);
+            filters.1.merge(peers);
+        }
+    }
+
+    /// Counts a peer that a node without filters named (BEP 33, "Handling legacy responses").
+    pub(crate) fn count_peer(&mut self, peer: SocketAddr) {
+        if let Some(filters) = &mut self.filters {
+            filters.1.insert(peer.ip());
+        }
+    }
+
+    /// Returns the estimated numbers of seeds and of other peers.
+    pub(crate) fn counts(&self) -> Option<(u32, u32)> {
+        let (seeds, peers) = self.filters.as_deref()?;
+        Some((seeds.estimate().round() as u32, peers.estimate().round() as u32))
+    }
+
+    /// When it gives up waiting for the first node to become known.
+    pub(crate) fn wakes_at(&self) -> Duration {
+        self.started + FIRST_NODE_WAIT
+    }
+
+    pub(crate) fn memory(&self) -> usize {
+        let walks = self.walks.iter().flatten().map(Lookup::memory).sum::<usize>();
+        let filters = self.filters.as_ref().map_or(0, |_| 2 * BLOOM_LENGTH);
+        size_of::<Self>() + walks + self.seen.capacity() * size_of::<u64>() + filters
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::NodeId;
+
+    fn search(goal: Goal) -> Search {
+        let walk = Lookup::new(NodeId([1; 20]), goal.stores());
+        Search::new(Duration::ZERO, goal, [Some(walk), None])
+    }
+
+    #[test]
+    fn peers_are_reported_once_and_limited() {
+        let hash = InfoHashV1([1; 20]);
+        let mut search = search(Goal::Peers { hash, announce: Announce::No });
+        let peer = |number: u32| {
+            SocketAddr::from((std::net::Ipv4Addr::from_bits(0x2d00_0000 + number), 6881))
+        };
+        assert_eq!(search.take_new(1, [peer(1), peer(1), peer(2)].into_iter()).len(), 2);
+        assert_eq!(search.take_new(1, [peer(2), peer(3)].into_iter()), [peer(3)]);
+        assert_eq!(search.take_new(1, (0..9999).map(peer)).len(), MAX_LOOKUP_PEERS - 3);
+        assert!(search.memory() <= 64 * 1024, "{}", search.memory());
+    }
+
+    #[test]
+    fn scrape_counts_without_filters_too() {
+        let mut search = search(Goal::Scrape { hash: InfoHashV1([1; 20]) });
+        let mut seeds = Bloom::default();
+        (0..20).for_each(|last| seeds.insert([45, 0, 0, last].into()));
+        search.merge_filters(seeds.as_bytes(), &[0; BLOOM_LENGTH]);
+        search.merge_filters(seeds.as_bytes(), &[0; BLOOM_LENGTH]);
+        (0..5).for_each(|port| search.count_peer(SocketAddr::from(([45, 1, 1, 1], port))));
+        assert_eq!(search.counts(), Some((20, 1)));
+    }
+}

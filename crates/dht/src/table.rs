@@ -1,0 +1,303 @@
+//! The routing table of one family (BEP 5, "Routing Table").
+//!
+//! A bucket holds the nodes that share exactly as many bits with our id as its index says; the last
+//! one also holds all that share more. Only nodes that answered a query with the id and from the
+//! address that we asked are in it.
+
+mod bucket;
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use crate::NodeId;
+use crate::address::host;
+use crate::node_id::Distance;
+use bucket::Bucket;
+
+/// The number of nodes in a bucket, in a list of nodes, and that hold a stored value.
+pub const K: usize = 8;
+/// How many nodes the first buckets hold. Lookups start there, and more entries save round trips.
+const FIRST_BUCKETS: [usize; 4] = [128, 64, 32, 16];
+/// The most buckets.
+const MAX_BUCKETS: usize = 50;
+/// A node whose last answer is older is checked. Only answers count: a query can be forged.
+pub(crate) const QUESTIONABLE: Duration = Duration::from_secs(15 * 60);
+/// A node that left a query unanswered is checked after that time.
+const FAILED_AGAIN: Duration = Duration::from_secs(15);
+
+/// A node that answered.
+#[derive(Debug, Clone)]
+pub(crate) struct Node {
+    pub(crate) id: NodeId,
+    pub(crate) address: SocketAddr,
+    /// When it has to be checked, in seconds.
+    due: u32,
+    /// How long its last answer took, in milliseconds.
+    rtt: u16,
+    /// How many queries in a row it has left unanswered.
+    failures: u8,
+}
+
+impl Node {
+    /// Returns whether its id fits its address (BEP 42).
+    fn is_compliant(&self) -> bool {
+        self.id.fits_address(self.address.ip())
+    }
+}
+
+/// What became of a node that answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Entry {
+    /// It is new in the table.
+    Added,
+    /// It was in the table.
+    Refreshed,
+    /// There is no room; it may replace a node that fails.
+    Kept,
+    /// Another node at its IP address, or in its network, is in the table.
+    Refused,
+}
+
+/// The routing table.
+#[derive(Debug)]
+pub(crate) struct Table {
+    own: NodeId,
+    /// Never empty.
+    buckets: Vec<Bucket>,
+}
+
+impl Table {
+    pub(crate) fn new(own: NodeId) -> Self {
+        Self { own, buckets: vec![Bucket::default()] }
+    }
+
+    /// Records that the node answered, and adds it if there is room or a worse node.
+    pub(crate) fn handle_answer(
+        &mut self,
+        now: Duration,
+        id: NodeId,
+        address: SocketAddr,
+        rtt: Duration,
+    ) -> Entry {
+        if id == self.own {
+            return Entry::Refused;
+        }
+        let rtt = u16::try_from(rtt.as_millis()).unwrap_or(u16::MAX);
+        let node = Node { id, address, due: seconds(now + QUESTIONABLE), rtt, failures: 0 };
+        self.add(node)
+    }
+
+    fn add(&mut self, node: Node) -> Entry {
+        let index = self.index(&node.id);
+        if let Some(entry) = self.buckets[index].refresh(&node) {
+            return entry;
+        }
+        let group = host(node.address);
+        let is_taken = |other: &Node| host(other.address) == group;
+        let taken = self.iter().find(|other| is_taken(other));
+        if let Some((id, address)) = taken.map(|other| (other.id, other.address)) {
+            // The same node under a new id, or another one behind the same address.
+            if address != node.address {
+                return Entry::Refused;
+            }
+            self.evict(&id);
+        }
+        self.split_for(&node.id);
+        let (index, capacity) = (self.index(&node.id), self.capacity(&node.id));
+        self.buckets[index].insert(node, capacity, index as u32)
+    }
+
+    /// Splits the last bucket while `id` belongs there and finds no room.
+    fn split_for(&mut self, id: &NodeId) {
+        loop {
+            let index = self.index(id);
+            let is_last = index + 1 == self.buckets.len();
+            let has_room = self.buckets[index].len() < capacity(index);
+            if has_room || !is_last || self.buckets.len() == MAX_BUCKETS {
+                return;
+            }
+            let own = self.own;
+            let deeper = self.buckets[index]
+                .split_off(|node| own.distance(&node.id).shared_bits() as usize > index);
+            self.buckets.push(deeper);
+        }
+    }
+
+    /// Records that the node left a query unanswered, and replaces it if that was one too many.
+    pub(crate) fn handle_failure(&mut self, now: Duration, id: &NodeId, address: SocketAddr) {
+        let (index, capacity) = (self.index(id), self.capacity(id));
+        let due = seconds(now + FAILED_AGAIN);
+        self.buckets[index].handle_failure(due, id, address, capacity);
+    }
+
+    /// Returns the id of the node at `address`.
+    pub(crate) fn id_at(&self, address: SocketAddr) -> Option<NodeId> {
+        self.iter().find(|node| node.address == address).map(|node| node.id)
+    }
+
+    /// Removes the node at `address`, which has another id now, and has its bucket checked.
+    pub(crate) fn evict_at(&mut self, address: SocketAddr) {
+        if let Some(id) = self.id_at(address) {
+            self.evict(&id);
+        }
+    }
+
+    fn evict(&mut self, id: &NodeId) {
+        let index = self.index(id);
+        self.buckets[index].evict(id);
+    }
+
+    /// Fills `found` with the nodes closest to `target`, the closest first, [`K`] at most. With
+    /// `good`, leaves out nodes that did not answer the last query.
+    pub(crate) fn closest<'t>(&'t self, target: &NodeId, good: bool, found: &mut Closest<'t>) {
+        found.clear();
+        let at = self.index(target);
+        // Nodes of this bucket are closer than those of deeper ones, which are closer than those of
+        // each earlier one.
+        found.extend(&self.buckets[at..=at], target, good);
+        found.extend(&self.buckets[at + 1..], target, good);
+        for bucket in self.buckets[..at].iter().rev() {
+            if found.is_full() {
+                break;
+            }
+            found.extend(std::slice::from_ref(bucket), target, good);
+        }
+    }
+
+    /// Returns whether the node with that id at that address is in the table.
+    pub(crate) fn contains(&self, id: &NodeId, address: SocketAddr) -> bool {
+        let live = self.buckets[self.index(id)].live();
+        live.iter().any(|node| node.id == *id && node.address == address)
+    }
+
+    /// Returns whether there is room for a node with that id, if it is not in the table yet.
+    pub(crate) fn has_room(&self, id: &NodeId) -> bool {
+        let index = self.index(id);
+        let can_split = index + 1 == self.buckets.len() && self.buckets.len() < MAX_BUCKETS;
+        let bucket = &self.buckets[index];
+        let is_known = bucket.live().iter().any(|node| node.id == *id);
+        *id != self.own && !is_known && (can_split || bucket.len() < self.capacity(id))
+    }
+
+    /// Returns the node that has to be checked first, if its time has come. The next call returns
+    /// another one.
+    pub(crate) fn take_questionable(&mut self, now: Duration) -> Option<(NodeId, SocketAddr)> {
+        let nodes = self.buckets.iter_mut().flat_map(Bucket::live_mut);
+        let node = nodes.min_by_key(|node| node.due)?;
+        if node.due > seconds(now) {
+            return None;
+        }
+        node.due = seconds(now + FAILED_AGAIN);
+        Some((node.id, node.address))
+    }
+
+    /// Returns the first bucket that has room, from `start` on: how many bits its nodes share with
+    /// us.
+    pub(crate) fn thin_bucket(&self, start: usize) -> Option<u32> {
+        let count = self.buckets.len();
+        let order = (0..count).map(|step| (start + step) % count);
+        let thin = order.into_iter().find(|index| self.buckets[*index].len() < capacity(*index));
+        thin.map(|index| index as u32)
+    }
+
+    /// Takes another id for ourselves and moves every node to the bucket where it belongs now.
+    pub(crate) fn set_own(&mut self, own: NodeId) {
+        let buckets = std::mem::replace(&mut self.buckets, vec![Bucket::default()]);
+        self.own = own;
+        for node in buckets.into_iter().flat_map(Bucket::into_nodes) {
+            if node.id != own {
+                self.add(node);
+            }
+        }
+    }
+
+    pub(crate) fn own(&self) -> NodeId {
+        self.own
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.buckets.iter().map(Bucket::len).sum()
+    }
+
+    pub(crate) fn bucket_count(&self) -> usize {
+        self.buckets.len()
+    }
+
+    /// Returns the nodes, those closest to us first.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Node> {
+        self.buckets.iter().rev().flat_map(Bucket::live)
+    }
+
+    /// Returns how many bytes the table has allocated.
+    pub(crate) fn memory(&self) -> usize {
+        let buckets = self.buckets.iter().map(Bucket::memory).sum::<usize>();
+        buckets + self.buckets.capacity() * size_of::<Bucket>()
+    }
+
+    fn index(&self, id: &NodeId) -> usize {
+        let shared = self.own.distance(id).shared_bits() as usize;
+        shared.min(self.buckets.len() - 1)
+    }
+
+    fn capacity(&self, id: &NodeId) -> usize {
+        capacity(self.index(id))
+    }
+}
+
+/// The nodes closest to a target.
+#[derive(Debug, Default)]
+pub(crate) struct Closest<'t> {
+    nodes: [Option<(Distance, &'t Node)>; K],
+    count: usize,
+}
+
+impl<'t> Closest<'t> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &'t Node> {
+        self.nodes[..self.count].iter().flatten().map(|(_, node)| *node)
+    }
+
+    fn clear(&mut self) {
+        self.count = 0;
+    }
+
+    fn is_full(&self) -> bool {
+        self.count == K
+    }
+
+    /// Adds the nodes of `buckets`, which are all farther than those that are there.
+    fn extend(&mut self, buckets: &'t [Bucket], target: &NodeId, good: bool) {
+        let start = self.count;
+        if start == K {
+            return;
+        }
+        for node in buckets.iter().flat_map(Bucket::live) {
+            if good && node.failures > 0 {
+                continue;
+            }
+            let distance = target.distance(&node.id);
+            let added = &self.nodes[start..self.count];
+            let is_farther = |entry: &Option<(Distance, &Node)>| {
+                entry.is_some_and(|(other, _)| other > distance)
+            };
+            let behind = added.iter().rev().take_while(|entry| is_farther(entry)).count();
+            let at = self.count - behind;
+            if at == K {
+                continue;
+            }
+            self.count = (self.count + 1).min(K);
+            self.nodes[at..self.count].rotate_right(1);
+            self.nodes[at] = Some((distance, node));
+        }
+    }
+}
+
+fn capacity(index: usize) -> usize {
+    FIRST_BUCKETS.get(index).copied().unwrap_or(K)
+}
+
+fn seconds(time: Duration) -> u32 {
+    u32::try_from(time.as_secs()).unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,240 @@
+//! Networks that grow, churn, fail and hide behind NATs.
+
+use std::time::Duration;
+
+use dht::{Announce, Config, InfoHashV1, NodeId, State};
+use rand::RngExt as _;
+
+use super::net::{Nat, Net};
+
+const MINUTE: Duration = Duration::from_secs(60);
+
+fn hash(number: u8) -> InfoHashV1 {
+    let mut hash = [number; 20];
+    hash[0] = number.wrapping_mul(37);
+    InfoHashV1(hash)
+}
+
+/// Has `index` announce a torrent and returns how many nodes stored it.
+fn announce(net: &mut Net, index: usize, number: u8) -> u32 {
+    let announce = Announce::Port { port: 7000 + u16::from(number), seed: false };
+    net.lookup(index, |dht, now| dht.find_peers(now, hash(number), announce)).1.stored
+}
+
+/// Whether `index` finds the peer of `announcer`.
+fn finds(net: &mut Net, index: usize, announcer: usize, number: u8) -> bool {
+    let (peers, _) = net.lookup(index, |dht, now| dht.find_peers(now, hash(number), Announce::No));
+    let mut expected = net.nodes[announcer].address;
+    expected.set_port(7000 + u16::from(number));
+    peers.contains(&expected)
+}
+
+#[test]
+fn everyone_finds_everyone() {
+    let mut net = Net::new(1);
+    net.join(60, Nat::None);
+    net.run(4 * MINUTE);
+    for number in 0..20 {
+        let stored = announce(&mut net, usize::from(number), number);
+        assert!(stored >= 6, "{number}: {stored}");
+    }
+    for index in 0..60 {
+        let number = net.rng.random_range(0..20);
+        assert!(finds(&mut net, index, number.into(), number), "{index} {number}");
+    }
+    for node in &net.nodes {
+        assert!(node.dht.status().nodes_v4 >= 20, "{}", node.dht.status().nodes_v4);
+        // Everyone has heard its address and taken an id that fits it.
+        let ip = node.address.ip();
+        assert_eq!(node.dht.external_address(), [Some(ip), None]);
+        assert!(node.dht.node_ids()[0].expect("IPv4").fits_address(ip));
+    }
+}
+
+#[test]
+fn two_nodes_are_a_network() {
+    let mut net = Net::new(2);
+    net.join(2, Nat::None);
+    assert_eq!(announce(&mut net, 1, 1), 1);
+    assert!(finds(&mut net, 0, 1, 1), "it has the peer itself");
+    net.run(3 * MINUTE);
+    assert_eq!(net.nodes[0].dht.status().nodes_v4, 1, "the asker was checked");
+    assert_eq!(announce(&mut net, 0, 2), 1);
+    assert!(finds(&mut net, 1, 0, 2));
+}
+
+#[test]
+fn churn_leaves_peers_findable() {
+    let mut net = Net::new(3);
+    net.join(60, Nat::None);
+    let (mut found, mut tried) = (0, 0);
+    for minute in 0..60_u32 {
+        // Half of the nodes live less than ten minutes; the first one stays.
+        for index in 1..net.nodes.len() {
+            if net.nodes[index].online && net.rng.random_bool(0.067) {
+                net.nodes[index].online = false;
+                let config = net.config();
+                let new = net.add(&config, Nat::None);
+                let contact = net.nodes[0].address;
+                net.with(new, |dht, now| dht.handle_node(now, contact));
+            }
+        }
+        net.run(MINUTE);
+        if minute >= 10 {
+            let number = minute as u8;
+            announce(&mut net, 0, number);
+            net.run(4 * Duration::from_secs(1));
+            let live: Vec<usize> =
+                (1..net.nodes.len()).filter(|at| net.nodes[*at].online).collect();
+            let index = live[net.rng.random_range(0..live.len())];
+            tried += 1;
+            found += u32::from(finds(&mut net, index, 0, number));
+        }
+    }
+    assert!(found * 100 >= tried * 95, "{found} of {tried}");
+}
+
+#[test]
+fn saved_nodes_that_are_mostly_dead_suffice() {
+    let mut net = Net::new(4);
+    net.join(40, Nat::None);
+    net.run(2 * MINUTE);
+    announce(&mut net, 5, 1);
+    // Of 300 saved nodes 270 are dead, and so are the routers.
+    let mut nodes = Vec::new();
+    for number in 0..300_u32 {
+        let live = (number as usize % 10 == 3).then(|| &net.nodes[10 + number as usize / 10]);
+        nodes.push(match live {
+            Some(node) => (node.dht.node_ids()[0].expect("IPv4"), node.address),
+            None => {
+                let ip = std::net::Ipv4Addr::from_bits(0x5000_0001 + (number << 16));
+                (NodeId(net.rng.random()), (ip, 6881).into())
+            }
+        });
+    }
+    let state = Some(State { nodes, ..State::default() });
+    let config = Config { state, ..net.config() };
+    let index = net.add(&config, Nat::None);
+    let start = net.now;
+    let router = "66.1.1.1:6881".parse().expect("an address");
+    net.with(index, |dht, now| dht.handle_routers(now, &[router]));
+    assert!(finds(&mut net, index, 5, 1));
+    assert!(net.now - start < Duration::from_secs(30), "{:?}", net.now - start);
+    net.run(2 * MINUTE);
+    assert!(net.nodes[index].dht.status().nodes_v4 >= 20);
+}
+
+#[test]
+fn outage_of_all_leaves_tables_intact() {
+    let mut net = Net::new(5);
+    net.join(40, Nat::None);
+    net.run(5 * MINUTE);
+    let before: usize = net.nodes.iter().map(|node| node.dht.status().nodes_v4).sum();
+    net.loss = 1000;
+    for minute in 0..20 {
+        let index = minute % 40;
+        net.lookup(index, |dht, now| dht.find_peers(now, hash(9), Announce::No));
+        net.run(MINUTE);
+    }
+    net.loss = 20;
+    let after: usize = net.nodes.iter().map(|node| node.dht.status().nodes_v4).sum();
+    assert!(after * 100 >= before * 90, "{after} of {before}");
+    net.run(MINUTE);
+    announce(&mut net, 3, 1);
+    for index in 10..30 {
+        assert!(finds(&mut net, index, 3, 1), "{index}");
+    }
+}
+
+#[test]
+fn outage_of_one_is_survived() {
+    let mut net = Net::new(6);
+    net.join(40, Nat::None);
+    net.run(5 * MINUTE);
+    announce(&mut net, 3, 1);
+    net.nodes[7].online = false;
+    for _ in 0..20 {
+        net.lookup(7, |dht, now| dht.find_peers(now, hash(1), Announce::No));
+        net.run(MINUTE);
+    }
+    net.nodes[7].online = true;
+    net.run(MINUTE);
+    assert!(finds(&mut net, 7, 3, 1));
+}
+
+#[test]
+fn unreachable_nodes_are_not_named() {
+    let mut net = Net::new(7);
+    net.join(30, Nat::None);
+    net.join(10, Nat::PortRestricted);
+    net.join(10, Nat::Symmetric);
+    net.run(5 * MINUTE);
+    for index in 30..50 {
+        let number = index as u8;
+        assert!(announce(&mut net, index, number) >= 4, "a NAT does not hinder an announce");
+    }
+    net.run(20 * MINUTE);
+    net.named = (0, 0);
+    for index in 0..50 {
+        let announcer = 30 + index % 20;
+        assert!(finds(&mut net, index, announcer, announcer as u8), "{index}");
+    }
+    net.run(20 * MINUTE);
+    let (unreachable, named) = net.named;
+    assert!(named > 1000 && unreachable * 100 <= named * 3, "{unreachable} of {named}");
+}
+
+#[test]
+fn same_seed_gives_same_datagrams() {
+    let play = |seed| {
+        let mut net = Net::new(seed);
+        net.join(20, Nat::None);
+        net.run(MINUTE);
+        announce(&mut net, 3, 1);
+        net.nodes.into_iter().map(|node| node.sent).collect::<Vec<_>>()
+    };
+    assert_eq!(play(8), play(8));
+    assert_ne!(play(8), play(9));
+}
+
+#[test]
+fn few_addresses_are_asked_at_the_start() {
+    let mut net = Net::new(9);
+    net.loss = 0;
+    net.join(300, Nat::None);
+    net.run(5 * MINUTE);
+    let config = net.config();
+    let index = net.add(&config, Nat::None);
+    let (start, contact) = (net.now, net.nodes[5].address);
+    net.with(index, |dht, now| dht.handle_node(now, contact));
+    for number in 0..40 {
+        net.with(index, |dht, now| dht.find_peers(now, hash(number), Announce::No));
+        net.run(Duration::from_millis(700));
+    }
+    net.run(2 * MINUTE);
+    let asked_before = |end: Duration| {
+        let sent = net.nodes[index].sent.iter().filter(|(time, ..)| *time < start + end);
+        let mut asked: Vec<_> = sent.map(|(_, to, _)| *to).collect();
+        asked.sort();
+        asked.dedup();
+        asked.len()
+    };
+    assert!(asked_before(Duration::from_secs(30)) <= 300);
+    assert!(asked_before(2 * MINUTE) >= 150, "{}", asked_before(2 * MINUTE));
+}
+
+#[test]
+fn idle_node_sends_little() {
+    let mut net = Net::new(10);
+    net.join(100, Nat::None);
+    net.run(20 * MINUTE);
+    net.nodes.iter_mut().for_each(|node| node.sent.clear());
+    let before: Vec<u64> =
+        net.nodes.iter().map(|node| node.dht.status().counters.sent_bytes).collect();
+    net.run(120 * MINUTE);
+    for (node, before) in net.nodes.iter().zip(before) {
+        let day = (node.dht.status().counters.sent_bytes - before) * 12;
+        assert!(day <= 2_000_000, "{day} bytes a day");
+        assert!(node.dht.status().nodes_v4 >= 50, "{}", node.dht.status().nodes_v4);
+    }
+}

@@ -1,0 +1,638 @@
+//! One node and what others send it, message by message.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use bt_types::InfoHashV1;
+use dht::message::{Body, Message, Method, Nodes, Query, Reply, Want};
+use dht::{
+    Announce, CALL_TIMEOUT, Config, DHT_MEMORY, Dht, Event, Family, MAX_LOOKUPS,
+    MAX_QUEUED_LOOKUPS, NodeId, State, TOKEN_ROTATION,
+};
+
+const HASH: InfoHashV1 = InfoHashV1([0x77; 20]);
+const OWN: NodeId = NodeId([0x11; 20]);
+
+/// A node at 45.9.9.9 and the time.
+struct Bench {
+    dht: Dht,
+    now: Duration,
+}
+
+/// An answer that the node sent.
+struct Answer(Vec<u8>);
+
+impl Answer {
+    fn message(&self) -> Message<'_> {
+        Message::decode(&self.0).expect("a message")
+    }
+
+    fn reply(&self) -> Reply<'_> {
+        match self.message().body {
+            Body::Reply(reply) => reply,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn error(&self) -> i64 {
+        match self.message().body {
+            Body::Error(code) => code,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn query(&self) -> Query<'_> {
+        match self.message().body {
+            Body::Query(query) => query,
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+fn config() -> Config {
+    Config { id_v4: Some(OWN), id_v6: Some(OWN), ..Config::new([1; 32]) }
+}
+
+fn at(text: &str) -> SocketAddr {
+    text.parse().expect("an address")
+}
+
+/// A node in a /16 of its own that is not near our id.
+fn node(number: u16) -> (NodeId, SocketAddr) {
+    let mut id = [0x80; 20];
+    id[..2].copy_from_slice(&(0x8000 | number).to_be_bytes());
+    (NodeId(id), SocketAddr::from(([46 + (number >> 8) as u8, number as u8, 1, 1], 6881)))
+}
+
+fn encode(transaction: &[u8], body: Body<'_>) -> Vec<u8> {
+    let mut out = Vec::new();
+    Message { transaction, body, ip: None, read_only: false, version: None }.encode(&mut out);
+    out
+}
+
+fn query(id: NodeId, method: Method<'_>) -> Vec<u8> {
+    encode(b"tt", Body::Query(Query { id, method }))
+}
+
+fn get_peers(scrape: bool) -> Method<'static> {
+    Method::GetPeers { info_hash: HASH, want: Want::default(), noseed: false, scrape }
+}
+
+fn compact(nodes: &[(NodeId, SocketAddr)]) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    for (id, address) in nodes {
+        bytes.extend(id.0);
+        bt_types::compact::encode(*address, &mut bytes);
+    }
+    bytes
+}
+
+impl Bench {
+    fn new(config: &Config) -> Self {
+        Self { dht: Dht::new(config), now: Duration::from_secs(1) }
+    }
+
+    fn send(&mut self, from: SocketAddr, bytes: &[u8]) -> Vec<(SocketAddr, Answer)> {
+        self.dht.handle_datagram(self.now, from, bytes);
+        self.drain()
+    }
+
+    /// Sends a query and returns the answer, if there is one.
+    fn ask(&mut self, from: SocketAddr, id: NodeId, method: Method<'_>) -> Option<Answer> {
+        let mut sent = self.send(from, &query(id, method));
+        assert!(sent.len() <= 1, "one answer at most");
+        let (to, answer) = sent.pop()?;
+        assert_eq!((to, answer.message().transaction), (from, &b"tt"[..]));
+        Some(answer)
+    }
+
+    fn drain(&mut self) -> Vec<(SocketAddr, Answer)> {
+        let mut sent = Vec::new();
+        while let Some(transmit) = self.dht.poll_transmit(self.now) {
+            sent.push((transmit.to, Answer(transmit.bytes.to_vec())));
+        }
+        sent
+    }
+
+    fn wait(&mut self, period: Duration) -> Vec<(SocketAddr, Answer)> {
+        let end = self.now + period;
+        let mut sent = Vec::new();
+        while let Some(next) = self.dht.poll_timeout().filter(|next| *next <= end) {
+            self.now = self.now.max(next);
+            self.dht.handle_timeout(self.now);
+            sent.extend(self.drain());
+        }
+        self.now = end;
+        sent
+    }
+
+    fn events(&mut self) -> Vec<Event> {
+        std::iter::from_fn(|| self.dht.poll_event()).collect()
+    }
+
+    /// Has the node meet `count` others, so that they are in its table.
+    fn meet(&mut self, count: u16) {
+        for number in 0..count {
+            let (id, address) = node(number);
+            self.dht.handle_node(self.now, address);
+            for (to, sent) in self.drain() {
+                let id = if to == address { id } else { node(number).0 };
+                let reply = encode(sent.message().transaction, Body::Reply(Reply::new(id)));
+                self.dht.handle_datagram(self.now, to, &reply);
+            }
+            self.drain();
+            self.now += Duration::from_millis(150);
+        }
+        assert_eq!(self.dht.status().nodes_v4, usize::from(count));
+    }
+
+    /// Answers the queries of a lookup to node 0 with `change` until it sends nothing more; others
+    /// stay silent. Returns whom it asked.
+    fn serve(&mut self, mut sent: Vec<(SocketAddr, Answer)>, reply: &Reply<'_>) -> Vec<SocketAddr> {
+        let mut asked = Vec::new();
+        while let Some((to, datagram)) = sent.pop() {
+            asked.push(to);
+            if to == node(0).1 {
+                let bytes = encode(datagram.message().transaction, Body::Reply(*reply));
+                sent.extend(self.send(to, &bytes));
+            }
+        }
+        asked
+    }
+}
+
+#[test]
+fn queries_get_their_replies() {
+    let mut bench = Bench::new(&config());
+    let (id, asker) = (NodeId([9; 20]), at("45.1.2.3:6881"));
+    let answer = bench.ask(asker, id, Method::Ping).expect("a reply");
+    assert_eq!((answer.reply(), answer.message().ip), (Reply::new(OWN), Some(asker)));
+    bench.meet(20);
+    let target = node(7).0;
+    let method = Method::FindNode { target, want: Want::default() };
+    let answer = bench.ask(asker, id, method).expect("a reply");
+    let nodes: Vec<_> = answer.reply().nodes.expect("nodes").iter().collect();
+    assert_eq!((nodes.len(), nodes[0]), (8, node(7)));
+    assert_eq!(answer.reply().nodes6, None);
+
+    let answer = bench.ask(asker, id, get_peers(false)).expect("a reply");
+    let reply = answer.reply();
+    assert_eq!((reply.values, reply.nodes.map(|nodes| nodes.iter().count())), (None, Some(8)));
+    let token = reply.token.expect("a token");
+    let announce = Method::AnnouncePeer { info_hash: HASH, port: Some(5000), seed: true, token };
+    let stored = bench.ask(asker, id, announce).expect("a reply");
+    assert_eq!(stored.reply(), Reply::new(OWN));
+
+    let other = at("45.5.5.5:1234");
+    let answer = bench.ask(other, id, get_peers(true)).expect("a reply");
+    let reply = answer.reply();
+    let peers: Vec<_> = reply.values.expect("peers").iter().collect();
+    assert_eq!(peers, [at("45.1.2.3:5000")]);
+    let bits = |filter: Option<&[u8; 256]>| {
+        filter.expect("a filter").iter().map(|byte| byte.count_ones()).sum::<u32>()
+    };
+    assert_eq!((bits(reply.seeds), bits(reply.peers)), (2, 0));
+    assert_eq!((bench.dht.status().torrents, bench.dht.status().peers), (1, 1));
+}
+
+#[test]
+fn implied_port_is_the_senders() {
+    let mut bench = Bench::new(&config());
+    let (id, asker) = (NodeId([9; 20]), at("45.1.2.3:6881"));
+    let answer = bench.ask(asker, id, get_peers(false)).expect("a reply");
+    let token = answer.reply().token.expect("a token");
+    let announce = Method::AnnouncePeer { info_hash: HASH, port: None, seed: false, token };
+    bench.ask(asker, id, announce).expect("a reply");
+    let answer = bench.ask(asker, id, get_peers(false)).expect("a reply");
+    assert_eq!(answer.reply().values.expect("peers").iter().next(), Some(asker));
+}
+
+#[test]
+fn bad_tokens_store_nothing() {
+    let mut bench = Bench::new(&config());
+    let (id, asker) = (NodeId([9; 20]), at("45.1.2.3:6881"));
+    let answer = bench.ask(asker, id, get_peers(false)).expect("a reply");
+    let token = answer.reply().token.expect("a token").to_vec();
+    let mut try_with = |token: &[u8], from: &str, id: u8, hash: u8| {
+        let info_hash = InfoHashV1([hash; 20]);
+        let method = Method::AnnouncePeer { info_hash, port: Some(5000), seed: false, token };
+        let answer = bench.ask(at(from), NodeId([id; 20]), method).expect("an answer");
+        assert_eq!(answer.error(), 203);
+    };
+    let mut forged = token.clone();
+    forged[0] ^= 1;
+    try_with(&forged, "45.1.2.3:6881", 9, 0x77);
+    try_with(b"", "45.1.2.3:6881", 9, 0x77);
+    try_with(&token, "45.1.2.4:6881", 9, 0x77);
+    try_with(&token, "45.1.2.3:6882", 9, 0x77);
+    try_with(&token, "45.1.2.3:6881", 8, 0x77);
+    try_with(&token, "45.1.2.3:6881", 9, 0x78);
+    bench.now += 2 * TOKEN_ROTATION;
+    let announce =
+        Method::AnnouncePeer { info_hash: HASH, port: Some(5000), seed: false, token: &token };
+    assert_eq!(bench.ask(asker, id, announce).expect("an answer").error(), 203, "too old");
+    assert_eq!(bench.dht.status().peers, 0);
+}
+
+#[test]
+fn other_datagrams_get_nothing() {
+    let mut bench = Bench::new(&config());
+    let ping = query(NodeId([9; 20]), Method::Ping);
+    for from in ["45.1.2.3:0", "0.0.0.0:5", "224.1.1.1:5", "255.255.255.255:5", "[::]:5"] {
+        assert!(bench.send(at(from), &ping).is_empty(), "{from}");
+    }
+    let ours = query(OWN, Method::Ping);
+    assert!(bench.send(at("45.1.2.3:6881"), &ours).is_empty(), "our id from elsewhere");
+    for bytes in [&b""[..], b"d", b"hello world, this is no message", &[b'd'; 2000], &[0; 65_507]] {
+        assert!(bench.send(at("45.1.2.3:6881"), bytes).is_empty());
+    }
+    // Errors and replies get no answer, so that two nodes never talk in circles.
+    let error = encode(b"tttt", Body::Error(203));
+    let reply = encode(b"tttt", Body::Reply(Reply::new(NodeId([9; 20]))));
+    for bytes in [error, reply] {
+        assert!(bench.send(at("45.1.2.3:6881"), &bytes).is_empty());
+    }
+    assert_eq!(bench.dht.status().counters.unmatched, 2);
+}
+
+#[test]
+fn errors_are_short() {
+    let mut bench = Bench::new(&config());
+    let from = at("45.1.2.3:6881");
+    for (bytes, expected) in [
+        (&b"d1:ad2:id20:abcdefghij0123456789e1:q4:vote1:t1:a1:y1:qe"[..], Some(204)),
+        (b"d1:ad2:id19:abcdefghij012345678e1:q9:find_node1:t1:a1:y1:qe", Some(203)),
+        // The error would be more than 1.5 times as long.
+        (b"d1:q1:x1:t1:a1:y1:qe", None),
+    ] {
+        let sent = bench.send(from, bytes);
+        assert_eq!(sent.first().map(|(_, answer)| answer.error()), expected);
+        assert!(sent.iter().all(|(_, answer)| answer.0.len() <= bytes.len() * 3 / 2));
+    }
+}
+
+#[test]
+fn answers_amplify_little() {
+    let mut bench = Bench::new(&Config { throttle: false, ..config() });
+    bench.meet(100);
+    for number in 0..200_u16 {
+        let (id, asker) = node(number);
+        let answer = bench.ask(asker, id, get_peers(false)).expect("a reply");
+        let token = answer.reply().token.expect("a token");
+        let announce =
+            Method::AnnouncePeer { info_hash: HASH, port: Some(5000), seed: false, token };
+        bench.ask(asker, id, announce).expect("a reply");
+    }
+    let (want, target) = (Want { v4: true, v6: true }, NodeId(HASH.0));
+    let scrape = Method::GetPeers { info_hash: HASH, want, noseed: false, scrape: true };
+    for (method, factor) in [
+        (Method::Ping, 4),
+        (Method::FindNode { target, want }, 4),
+        (get_peers(false), 8),
+        (get_peers(true), 8),
+        (scrape, 8),
+    ] {
+        let bytes = query(NodeId([9; 20]), method);
+        for (from, headers) in [("45.1.2.3:6881", 28), ("[2a00::1]:6881", 48)] {
+            let sent = bench.send(at(from), &bytes);
+            let length = sent.first().expect("an answer").1.0.len();
+            assert!(length <= 1024 && length + headers <= factor * (bytes.len() + headers));
+        }
+        if let Method::GetPeers { scrape, .. } = method {
+            let answer = bench.ask(at("45.1.2.3:6881"), NodeId([9; 20]), method).expect("a reply");
+            let reply = answer.reply();
+            let peers = reply.values.map_or(0, |values| values.iter().count());
+            assert_eq!(peers, if scrape { 21 } else { 50 });
+            assert_eq!(reply.seeds.is_some(), scrape);
+        }
+    }
+}
+
+#[test]
+fn read_only_node_answers_nothing_and_says_so() {
+    let mut bench = Bench::new(&Config { read_only: true, ..config() });
+    assert!(bench.ask(at("45.1.2.3:6881"), NodeId([9; 20]), Method::Ping).is_none());
+    bench.dht.handle_node(bench.now, node(0).1);
+    let sent = bench.drain();
+    assert!(sent[0].1.message().read_only);
+    bench.dht.set_read_only(false);
+    assert!(bench.ask(at("45.1.2.3:6881"), NodeId([9; 20]), Method::Ping).is_some());
+}
+
+#[test]
+fn read_only_asker_is_not_checked() {
+    for (read_only, expected) in [(true, 0), (false, 1)] {
+        let mut bench = Bench::new(&config());
+        let (id, asker) = node(0);
+        let body = Body::Query(Query { id, method: Method::Ping });
+        let mut bytes = Vec::new();
+        Message { transaction: b"tt", body, ip: None, read_only, version: None }.encode(&mut bytes);
+        assert_eq!(bench.send(asker, &bytes).len(), 1, "it is answered");
+        assert!(bench.wait(Duration::from_secs(89)).is_empty(), "its NAT may still be open");
+        let sent = bench.wait(Duration::from_secs(10));
+        let checks = sent.iter().filter(|(to, _)| *to == asker);
+        assert_eq!(checks.count(), expected);
+    }
+}
+
+#[test]
+fn only_the_node_asked_can_answer() {
+    let mut bench = Bench::new(&config());
+    let (id, address) = node(0);
+    bench.dht.handle_node(bench.now, address);
+    let sent = bench.drain();
+    let reply = encode(sent[0].1.message().transaction, Body::Reply(Reply::new(id)));
+    let mut other = address;
+    other.set_port(6882);
+    bench.send(other, &reply);
+    bench.send(node(1).1, &reply);
+    assert_eq!(bench.dht.status().nodes_v4, 0);
+    bench.send(address, &reply);
+    assert_eq!(bench.dht.status().nodes_v4, 1);
+    bench.send(address, &reply);
+    assert_eq!(bench.dht.status().counters.unmatched, 3, "the last one is a duplicate");
+}
+
+#[test]
+fn node_that_changes_its_id_is_evicted_and_ignored() {
+    let mut bench = Bench::new(&config());
+    bench.meet(1);
+    let address = node(0).1;
+    bench.dht.ping(bench.now, address);
+    let sent = bench.drain();
+    let other = Reply::new(node(9).0);
+    bench.send(address, &encode(sent[0].1.message().transaction, Body::Reply(other)));
+    assert_eq!(bench.dht.status().nodes_v4, 0);
+    bench.dht.ping(bench.now, address);
+    assert!(bench.drain().is_empty());
+    let ours = Reply::new(OWN);
+    bench.meet_at(node(3));
+    bench.dht.ping(bench.now, node(3).1);
+    let sent = bench.drain();
+    bench.send(node(3).1, &encode(sent[0].1.message().transaction, Body::Reply(ours)));
+    assert_eq!(bench.dht.status().nodes_v4, 0, "nobody else has our id");
+}
+
+#[test]
+fn wrong_claim_about_a_node_does_not_hurt_it() {
+    let mut bench = Bench::new(&config());
+    bench.meet(2);
+    // Node 0 names node 1 under a wrong id near the target.
+    let nodes = compact(&[(NodeId(HASH.0), node(1).1)]);
+    let lie = Reply { nodes: Nodes::new(Family::V4, &nodes), ..Reply::new(node(0).0) };
+    bench.dht.find_peers(bench.now, HASH, Announce::No);
+    let sent = bench.drain();
+    bench.serve(sent, &lie);
+    bench.wait(CALL_TIMEOUT);
+    assert_eq!(bench.dht.status().nodes_v4, 2);
+}
+
+#[test]
+fn bad_nodes_are_not_asked() {
+    let mut bench = Bench::new(&config());
+    bench.meet(1);
+    let id = |last: u8| {
+        let mut id = HASH.0;
+        id[19] = last;
+        NodeId(id)
+    };
+    let nodes = [
+        "0.1.2.3:6881",
+        "45.1.1.1:0",
+        "127.0.0.1:6881",
+        "10.0.0.1:6881",
+        "224.0.0.1:6881",
+        "255.255.255.255:6881",
+        "100.64.0.1:6881",
+        "46.7.7.7:6881",
+    ];
+    let named: Vec<_> = nodes.iter().zip(1..).map(|(node, last)| (id(last), at(node))).collect();
+    let nodes = compact(&[&named[..], &[(OWN, at("46.8.8.8:6881"))]].concat());
+    let reply = Reply { nodes: Nodes::new(Family::V4, &nodes), ..Reply::new(node(0).0) };
+    bench.dht.find_nodes(bench.now, HASH.into());
+    let sent = bench.drain();
+    let mut asked = bench.serve(sent, &reply);
+    asked.extend(bench.wait(CALL_TIMEOUT).iter().map(|(to, _)| *to));
+    asked.retain(|to| *to != node(0).1);
+    assert_eq!(asked, [at("46.7.7.7:6881")]);
+}
+
+#[test]
+fn bad_peers_are_skipped() {
+    let mut bench = Bench::new(&config());
+    bench.meet(1);
+    let mut values = Vec::new();
+    for peer in
+        ["45.1.1.1:0", "45.1.1.1:1", "10.0.0.1:5", "0.0.0.0:5", "45.2.2.2:80", "45.2.2.2:80"]
+    {
+        values.extend(b"6:");
+        bt_types::compact::encode(at(peer), &mut values);
+    }
+    let bytes = [&b"d1:rd2:id20:"[..], &node(0).0.0, b"6:valuesl", &values, b"ee1:t4:TTTT1:y1:re"];
+    let bytes = bytes.concat();
+    bench.dht.find_peers(bench.now, HASH, Announce::No);
+    let (to, sent) = bench.drain().pop().expect("a query");
+    let transaction = bytes.windows(4).position(|four| four == b"TTTT").expect("it is there");
+    let mut bytes = bytes;
+    bytes[transaction..transaction + 4].copy_from_slice(sent.message().transaction);
+    bench.send(to, &bytes);
+    let peers = bench.events().into_iter().find_map(|event| match event {
+        Event::Peers { addresses, from, .. } => Some((addresses, from)),
+        _ => None,
+    });
+    assert_eq!(peers, Some((vec![at("45.2.2.2:80")], Some(to))));
+}
+
+#[test]
+fn local_node_may_name_local_ones() {
+    for (accept_local, expected) in [(true, true), (false, false)] {
+        let mut bench = Bench::new(&Config { accept_local, ..config() });
+        bench.meet_at((node(0).0, at("127.0.0.1:7000")));
+        let nodes = compact(&[(NodeId(HASH.0), at("127.0.0.1:7001"))]);
+        let reply = Reply { nodes: Nodes::new(Family::V4, &nodes), ..Reply::new(node(0).0) };
+        bench.dht.find_nodes(bench.now, HASH.into());
+        let mut asked = Vec::new();
+        for (to, sent) in bench.drain() {
+            let bytes = encode(sent.message().transaction, Body::Reply(reply));
+            asked.extend(bench.send(to, &bytes).into_iter().map(|(to, _)| to));
+        }
+        assert_eq!(asked.contains(&at("127.0.0.1:7001")), expected);
+    }
+}
+
+#[test]
+fn named_victim_gets_two_datagrams_a_minute() {
+    let mut bench = Bench::new(&config());
+    bench.meet(1);
+    let mut asked = Vec::new();
+    for round in 0..20_u8 {
+        // Node 0 names the victim under ever new ids and ports.
+        let mut id = HASH.0;
+        id[19] = round;
+        let victim = SocketAddr::from(([66, 6, 6, 6], 1000 + u16::from(round)));
+        let nodes = compact(&[(NodeId(id), victim)]);
+        let reply = Reply { nodes: Nodes::new(Family::V4, &nodes), ..Reply::new(node(0).0) };
+        bench.dht.find_nodes(bench.now, HASH.into());
+        let sent = bench.drain();
+        asked.extend(bench.serve(sent, &reply));
+        asked.extend(bench.wait(Duration::from_secs(2)).into_iter().map(|(to, _)| to));
+    }
+    let victims = asked.iter().filter(|to| to.ip() == at("66.6.6.6:1").ip());
+    assert_eq!(victims.count(), 2);
+}
+
+#[test]
+fn lookups_are_limited() {
+    let mut bench = Bench::new(&config());
+    bench.meet(1);
+    let hash = |number: usize| {
+        let mut hash = [0; 20];
+        hash[..8].copy_from_slice(&(number as u64).to_be_bytes());
+        InfoHashV1(hash)
+    };
+    let most = MAX_LOOKUPS + MAX_QUEUED_LOOKUPS;
+    let keys: Vec<_> =
+        (0..=most).map(|at| bench.dht.find_peers(bench.now, hash(at), Announce::No)).collect();
+    let status = bench.dht.status();
+    assert_eq!((status.lookups, status.queued), (MAX_LOOKUPS, MAX_QUEUED_LOOKUPS));
+    let events = bench.events();
+    let over = matches!(&events[..], [Event::Done { lookup, stats }]
+        if *lookup == keys[most] && stats.asked == 0);
+    assert!(over, "{events:?}");
+    keys[..most - 1].iter().for_each(|key| bench.dht.stop(*key));
+    // Nobody is known for IPv6, which is waited for.
+    bench.wait(Duration::from_secs(16));
+    let events = bench.events();
+    let done = events.iter().filter_map(|event| match event {
+        Event::Done { lookup, .. } => Some(*lookup),
+        _ => None,
+    });
+    assert_eq!(done.collect::<Vec<_>>(), [keys[most - 1]], "{events:?}");
+}
+
+#[test]
+fn routers_are_wanted_when_nobody_is_known() {
+    let wanted = |bench: &mut Bench| {
+        bench.events().iter().filter(|event| **event == Event::RoutersWanted).count()
+    };
+    let mut bench = Bench::new(&config());
+    bench.wait(Duration::ZERO);
+    assert_eq!(wanted(&mut bench), 1, "at once");
+    bench.wait(Duration::from_secs(59));
+    assert_eq!(wanted(&mut bench), 0);
+    bench.wait(Duration::from_secs(5));
+    assert_eq!(wanted(&mut bench), 1, "after a minute");
+    bench.wait(Duration::from_secs(24 * 3600));
+    assert_eq!(wanted(&mut bench), 5 + 22, "doubling to an hour");
+
+    let mut bench = Bench::new(&config());
+    bench.dht.handle_node(bench.now, node(0).1);
+    bench.wait(Duration::from_millis(2900));
+    assert_eq!(wanted(&mut bench), 0, "somebody is being asked");
+    bench.wait(Duration::from_millis(200));
+    assert_eq!(wanted(&mut bench), 1);
+
+    let mut bench = Bench::new(&Config { wants_routers: false, ..config() });
+    bench.wait(Duration::from_secs(3600));
+    assert_eq!(wanted(&mut bench), 0);
+}
+
+#[test]
+fn routers_stay_out_of_the_table() {
+    let mut bench = Bench::new(&config());
+    bench.dht.handle_routers(bench.now, &[node(0).1]);
+    let (to, sent) = bench.drain().pop().expect("a query");
+    assert!(matches!(sent.query().method, Method::FindNode { target: OWN, .. }));
+    let nodes = compact(&[node(1), node(2)]);
+    let reply = Reply { nodes: Nodes::new(Family::V4, &nodes), ..Reply::new(node(0).0) };
+    bench.send(to, &encode(sent.message().transaction, Body::Reply(reply)));
+    assert_eq!(bench.dht.status().nodes_v4, 0);
+    let sent = bench.wait(Duration::ZERO);
+    let asked: Vec<_> = sent.iter().map(|(to, _)| *to).collect();
+    assert_eq!(asked, [node(1).1, node(2).1], "those that it named are asked");
+}
+
+#[test]
+fn lookup_without_any_node_ends() {
+    let mut bench = Bench::new(&config());
+    let key = bench.dht.find_peers(bench.now, HASH, Announce::No);
+    bench.wait(Duration::from_secs(14));
+    let done = |event: &Event| matches!(event, Event::Done { lookup, .. } if *lookup == key);
+    assert!(!bench.events().iter().any(done));
+    bench.wait(Duration::from_secs(2));
+    assert!(bench.events().iter().any(done));
+}
+
+#[test]
+fn send_failure_is_not_held_against_nodes() {
+    let mut bench = Bench::new(&config());
+    bench.meet(3);
+    for _ in 0..10 {
+        bench.dht.find_nodes(bench.now, HASH.into());
+        for (to, _) in bench.drain() {
+            bench.dht.handle_send_failed(bench.now, to);
+        }
+        bench.now += Duration::from_secs(61);
+    }
+    assert_eq!(bench.dht.status().nodes_v4, 3);
+}
+
+#[test]
+fn saved_state_is_restored() {
+    let mut bench = Bench::new(&config());
+    bench.meet(10);
+    let state = bench.dht.save();
+    assert_eq!((state.id_v4, state.nodes.len()), (Some(OWN), 10));
+    let state = State::decode(&state.encode()).expect("a state");
+    let config = Config { id_v4: None, state: Some(state), ..config() };
+    let mut again = Bench::new(&config);
+    assert_eq!(again.dht.node_ids()[0], Some(OWN));
+    assert_eq!(again.dht.save().nodes.len(), 10, "a short launch loses nothing");
+    assert_eq!(again.dht.status().nodes_v4, 0, "but they must answer first");
+    let sent = again.wait(Duration::ZERO);
+    assert!(sent.iter().all(|(to, _)| bench.dht.save().nodes.iter().any(|node| node.1 == *to)));
+    assert!(!sent.is_empty());
+}
+
+#[test]
+fn flood_leaves_memory_bounded_and_announces_possible() {
+    let mut bench = Bench::new(&config());
+    bench.meet(100);
+    let (id, honest) = node(5);
+    let unknown = at("99.1.2.3:6881");
+    let answer = bench.ask(unknown, id, get_peers(false)).expect("a reply");
+    let token = answer.reply().token.expect("a token").to_vec();
+    for number in 0..40_000_u32 {
+        let spoofed =
+            SocketAddr::from((std::net::Ipv4Addr::from_bits(0x5000_0000 + number * 257), 5));
+        let mut hash = [0; 20];
+        hash[..4].copy_from_slice(&number.to_be_bytes());
+        let method = Method::GetPeers {
+            info_hash: InfoHashV1(hash),
+            want: Want::default(),
+            noseed: false,
+            scrape: false,
+        };
+        bench.send(spoofed, &query(NodeId(hash), method));
+        bench.now += Duration::from_micros(100);
+    }
+    let counters = bench.dht.status().counters;
+    assert!(counters.throttled > 38_000, "{counters:?}");
+    assert!(bench.dht.status().memory <= DHT_MEMORY, "{}", bench.dht.status().memory);
+    assert!(bench.ask(honest, id, get_peers(false)).is_some(), "a node of the table");
+    let announce =
+        Method::AnnouncePeer { info_hash: HASH, port: Some(5000), seed: false, token: &token };
+    assert!(bench.ask(unknown, id, announce).is_some(), "it has a token");
+    assert_eq!(bench.dht.status().peers, 1);
+}
+
+impl Bench {
+    /// Has the node meet that one.
+    fn meet_at(&mut self, (id, address): (NodeId, SocketAddr)) {
+        self.dht.ping(self.now, address);
+        for (to, sent) in self.drain() {
+            let reply = encode(sent.message().transaction, Body::Reply(Reply::new(id)));
+            self.send(to, &reply);
+        }
+    }
+}
