@@ -1,5 +1,6 @@
 //! The command line: commands, flags, and their help.
 
+mod discovery;
 mod transfer;
 mod values;
 
@@ -9,7 +10,9 @@ use std::time::Duration;
 
 use clap::{ArgAction, Args, Parser, Subcommand};
 
+pub(crate) use discovery::DiscoveryArgs;
 pub(crate) use transfer::{DownloadArgs, NetworkArgs, PieceArgs, SeedArgs, StateArgs};
+pub(crate) use values::Routers;
 
 const ABOUT: &str = "\
 A BitTorrent client for the shell.
@@ -220,10 +223,8 @@ pub(crate) struct InfoArgs {
     /// Also ask this peer (HOST:PORT) for the metadata of a magnet link; may be given more than once
     #[arg(long = "peer", value_name = "ADDR", help_heading = transfer::NETWORK)]
     pub(crate) peers: Vec<String>,
-    /// Listen on this port, or on the first free one of a range, while metadata is fetched; 0 for
-    /// any
-    #[arg(long, value_name = "PORTS", default_value = "6881-6889", value_parser = values::ports, help_heading = transfer::NETWORK)]
-    pub(crate) port: values::Ports,
+    #[command(flatten)]
+    pub(crate) discovery: DiscoveryArgs,
 }
 
 #[derive(Debug, Args)]

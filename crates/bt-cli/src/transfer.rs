@@ -22,12 +22,13 @@ use crossbeam_channel::{Receiver, select, tick};
 use metainfo::Metainfo;
 use session::{AddTorrent, Event, EventKind, Session, SessionConfig, TorrentKey};
 
+use crate::dht_file::DhtFile;
 use crate::failure::{Class, Classify, CommandResult, End, Failure, chain};
 use crate::output::Output;
 use crate::signals;
 
 pub(crate) use metadata::{MetadataPlan, selected, write_new};
-pub(crate) use setup::{session_config, state_dir, writable_state_dir};
+pub(crate) use setup::{discovery_config, session_config, state_dir, writable_state_dir};
 pub(crate) use torrent::Torrent;
 
 use advice::address_list;
@@ -39,6 +40,9 @@ const TICK: Duration = Duration::from_millis(250);
 /// program at once.
 const SHUTDOWN_TIME: Duration = Duration::from_secs(30);
 
+/// How often the nodes of the DHT are kept for the next launch.
+const DHT_SAVE_INTERVAL: Duration = Duration::from_secs(15 * 60);
+
 /// The torrents of one command and their session.
 pub(crate) struct Transfer {
     session: Session,
@@ -48,15 +52,27 @@ pub(crate) struct Transfer {
     view: View,
     /// What happens to the metadata of links.
     plan: Option<MetadataPlan>,
+    /// Where the nodes of the DHT are kept for the next launch.
+    dht_file: Option<DhtFile>,
+    dht_saved: Instant,
     output: Output,
     signal: Receiver<()>,
 }
 
 impl Transfer {
     /// Starts a session that listens and has no torrents yet.
-    pub(crate) fn start(config: &SessionConfig, output: &Output) -> Result<Self, Failure> {
+    pub(crate) fn start(mut config: SessionConfig, output: &Output) -> Result<Self, Failure> {
         let signal = signals::first_signal().or_fail(Class::Failure, "cannot watch for signals")?;
-        let session = Session::start(config).map_err(|error| setup::start_failure(&error))?;
+        let dht_file = match (&mut config.dht, &config.state_dir) {
+            (Some(dht), Some(state_dir)) => {
+                let file = DhtFile::take(state_dir);
+                dht.state = file.as_ref().and_then(DhtFile::read);
+                file
+            }
+            _ => None,
+        };
+        let session = Session::start(&config).map_err(|error| setup::start_failure(&error))?;
+        warn_of_datagram_port(&session, &config, output);
         log::info!("listening on {}", address_list(session.listen_addresses()));
         let view = View::new(output);
         Ok(Self {
@@ -65,6 +81,8 @@ impl Transfer {
             left_out: Vec::new(),
             view,
             plan: None,
+            dht_file,
+            dht_saved: Instant::now(),
             output: output.clone(),
             signal,
         })
@@ -109,6 +127,7 @@ impl Transfer {
     /// Transfers until every torrent is over. Returns the first failure if there is one.
     pub(crate) fn run(mut self) -> Result<Vec<Torrent>, End> {
         let ended = self.transfer();
+        self.save_dht();
         self.view.finish();
         let Self { session, mut torrents, left_out, mut view, .. } = self;
         let events = session.events().clone();
@@ -185,6 +204,10 @@ impl Transfer {
     fn handle_tick(&mut self) -> CommandResult {
         let now = Instant::now();
         self.refresh();
+        if now.duration_since(self.dht_saved) >= DHT_SAVE_INTERVAL {
+            self.dht_saved = now;
+            self.save_dht();
+        }
         self.view.progress(now, &self.torrents)?;
         for index in 0..self.torrents.len() {
             for advice in self.torrents[index].take_advice(now) {
@@ -197,6 +220,15 @@ impl Transfer {
         Ok(())
     }
 
+    /// Keeps the nodes of the DHT for the next launch.
+    fn save_dht(&self) {
+        let Some(file) = &self.dht_file else { return };
+        let Ok(Some(state)) = self.session.dht_state() else { return };
+        if let Err(error) = file.save(&state) {
+            log::warn!("the nodes of the DHT are not kept: {error}");
+        }
+    }
+
     /// Asks the session for the state of every torrent, again at the next tick if it is busy.
     fn refresh(&mut self) {
         for status in self.session.snapshot().unwrap_or_default() {
@@ -205,6 +237,17 @@ impl Transfer {
                 torrent.status = Some(status);
             }
         }
+    }
+}
+
+/// Warns if another program has the UDP port.
+fn warn_of_datagram_port(session: &Session, config: &SessionConfig, output: &Output) {
+    let (tcp, udp) = (session.listen_port(), session.datagram_port());
+    if config.dht.is_some() && tcp != udp {
+        let used = if udp == 0 { "there is none".to_owned() } else { format!("{udp} is used") };
+        output.warn(&format!(
+            "UDP port {tcp} is taken: {used} for the DHT and for trackers; choose ports with --port"
+        ));
     }
 }
 

@@ -264,6 +264,11 @@ impl Dht {
         }
     }
 
+    /// Returns how many nodes the routing tables have, of both families.
+    pub fn node_count(&self) -> usize {
+        self.overlays.iter().flatten().map(|overlay| overlay.table.len()).sum()
+    }
+
     /// Returns our ids, for IPv4 and IPv6; `None` where there is no socket.
     pub fn node_ids(&self) -> [Option<NodeId>; 2] {
         FAMILIES.map(|family| self.overlay(family).map(Overlay::id))

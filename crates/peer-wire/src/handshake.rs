@@ -87,6 +87,13 @@ impl Reserved {
     /// The extensions of this crate: the fast extension and the extension protocol.
     pub const OURS: Self = Self([0, 0, 0, 0, 0, 0x10, 0, 0x04]);
 
+    /// Returns these extensions and the DHT (BEP 5).
+    #[must_use]
+    pub fn with_dht(mut self) -> Self {
+        self.0[7] |= 0x01;
+        self
+    }
+
     /// Whether the bit of the extension protocol is set (BEP 10).
     pub fn supports_extension_protocol(&self) -> bool {
         self.0[5] & 0x10 != 0

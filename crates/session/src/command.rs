@@ -20,6 +20,7 @@ pub(crate) enum Command {
     Remove { torrent: TorrentKey },
     AddPeers { torrent: TorrentKey, peers: Vec<SocketAddr> },
     SetLimits { down: Option<u64>, up: Option<u64> },
+    DhtState { reply: Sender<Option<Vec<u8>>> },
     Snapshot { reply: Sender<Vec<TorrentStatus>> },
     ShutDown { within: Duration },
 }

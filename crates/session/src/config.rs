@@ -62,6 +62,45 @@ pub struct SessionConfig {
     pub announce_ip: Option<IpAddr>,
     /// Whether peers of public torrents tell us of others, and we them (BEP 11).
     pub pex: bool,
+    /// How peers of public torrents are found in the DHT (BEP 5); `None` if not at all.
+    pub dht: Option<DhtConfig>,
+}
+
+/// How the session takes part in the DHT.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DhtConfig {
+    /// Nodes to join through, each as `host:port`.
+    pub nodes: Vec<String>,
+    /// Routers, each as `host:port`. They are asked only if nobody else is known or answers.
+    pub routers: Vec<String>,
+    /// What an earlier launch saved: see [`Session::dht_state`](crate::Session::dht_state). Two
+    /// sessions that run at the same time must not have the same.
+    pub state: Option<Vec<u8>>,
+    /// Whether the session answers no queries (BEP 43).
+    pub read_only: bool,
+}
+
+impl DhtConfig {
+    /// A node that answers queries, and joins through the well-known routers.
+    pub fn new() -> Self {
+        let routers = [
+            "router.bittorrent.com:6881",
+            "dht.transmissionbt.com:6881",
+            "dht.libtorrent.org:25401",
+        ];
+        Self {
+            nodes: Vec::new(),
+            routers: routers.map(str::to_owned).to_vec(),
+            state: None,
+            read_only: false,
+        }
+    }
+}
+
+impl Default for DhtConfig {
+    fn default() -> Self {
+        Self::new()
+    }
 }
 
 impl Default for SessionConfig {
@@ -85,6 +124,7 @@ impl Default for SessionConfig {
             seed: None,
             announce_ip: None,
             pex: true,
+            dht: None,
         }
     }
 }

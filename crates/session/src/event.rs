@@ -225,6 +225,8 @@ pub struct TorrentStatus {
     pub peers_known: usize,
     /// Peers banned for bad data.
     pub peers_banned: usize,
+    /// Nodes of the DHT that answered; `None` if it is off or was not needed yet.
+    pub nodes: Option<usize>,
     /// Seconds left at the present rate.
     pub seconds_left: Option<u64>,
     /// The trackers that are asked, tier after tier.

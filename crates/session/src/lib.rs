@@ -54,7 +54,7 @@ pub mod engine;
 pub mod probe;
 mod reactor;
 
-pub use config::{AddTorrent, Description, Goal, SessionConfig};
+pub use config::{AddTorrent, Description, DhtConfig, Goal, SessionConfig};
 pub use engine::AddError;
 pub use event::{
     ErrorClass, Event, EventKind, GiveUp, MetadataStatus, PeerState, PhaseKind, StopReason,

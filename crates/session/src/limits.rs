@@ -92,6 +92,17 @@ pub const MAX_LATE_HAVES: u32 = 1000;
 /// When a full torrent has received no metadata for this time, its oldest peer is disconnected.
 pub const METADATA_USELESS_TIME: Duration = Duration::from_secs(60);
 
+/// Lookups of torrents in the DHT that run at a time.
+pub const MAX_DHT_LOOKUPS: usize = 8;
+/// How often a torrent that has found peers in the DHT is looked up and announced again.
+pub const DHT_INTERVAL: Duration = Duration::from_secs(15 * 60);
+/// The same after the first lookup without peers. Doubles with each further one.
+pub const DHT_RETRY: Duration = Duration::from_secs(60);
+/// What is added at random to these times, at most.
+pub const DHT_JITTER: Duration = Duration::from_secs(15);
+/// Names of DHT nodes that are looked up at a time.
+pub const MAX_NODE_NAMES: usize = 32;
+
 /// An allowance for small things: jobs and answers, commands, events, announces.
 pub const QUEUE_MEMORY: usize = 2 << 20;
 

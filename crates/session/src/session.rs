@@ -124,6 +124,15 @@ impl Session {
         self.send(Command::Select { torrent, selected })
     }
 
+    /// Returns what the next launch should know of the DHT: see
+    /// [`DhtConfig::state`](crate::DhtConfig::state). `None` if the DHT is off or was not needed yet.
+    ///
+    /// # Errors
+    /// See [`Busy`].
+    pub fn dht_state(&self) -> Result<Option<Vec<u8>>, Busy> {
+        self.ask(|reply| Command::DhtState { reply })
+    }
+
     /// Stops a torrent cleanly; [`crate::EventKind::Stopped`] follows.
     ///
     /// # Errors

@@ -39,6 +39,7 @@ impl BtCli {
         command.args(arguments);
         // A journal of another test, or of the user, must not change the result.
         command.env("XDG_STATE_HOME", self.home.join("state")).env("HOME", &self.home);
+        command.env("BT_CLI_LOCAL", "1");
         command.env_remove("http_proxy").env_remove("RUST_LOG");
         if self.address_space.is_some() {
             // Otherwise the arenas that glibc reserves for each thread would count.

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::values::{self, Ports};
-use super::{SourceArgs, TrustArgs};
+use super::values;
+use super::{DiscoveryArgs, SourceArgs, TrustArgs};
 
 /// The heading of the network flags in the help.
 pub(super) const NETWORK: &str = "Network";
@@ -20,9 +20,8 @@ pub(crate) struct NetworkArgs {
     /// Also connect to this peer (HOST:PORT); may be given more than once
     #[arg(long = "peer", value_name = "ADDR")]
     pub(crate) peers: Vec<String>,
-    /// Listen on this port, or on the first free one of a range; 0 for any
-    #[arg(long, value_name = "PORTS", default_value = "6881-6889", value_parser = values::ports)]
-    pub(crate) port: Ports,
+    #[command(flatten)]
+    pub(crate) discovery: DiscoveryArgs,
     /// Listen on and connect from this address only
     #[arg(long, value_name = "IP")]
     pub(crate) bind: Option<IpAddr>,

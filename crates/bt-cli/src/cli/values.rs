@@ -22,6 +22,29 @@ pub(super) fn ports(text: &str) -> Result<Ports, String> {
     Ok(Ports(first..=last))
 }
 
+/// Routers of the DHT, each as `HOST:PORT`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Routers(pub Vec<String>);
+
+/// Parses a list of routers: `a.example:6881,b.example:6881`, or `none`.
+pub(super) fn routers(text: &str) -> Result<Routers, String> {
+    if text == "none" {
+        return Ok(Routers(Vec::new()));
+    }
+    text.split(',').map(host_and_port).collect::<Result<_, _>>().map(Routers)
+}
+
+/// Checks that `text` is a name or an address with a port.
+pub(super) fn host_and_port(text: &str) -> Result<String, String> {
+    let is_right = text.rsplit_once(':').is_some_and(|(host, port)| {
+        let port = port.parse::<u16>().is_ok_and(|port| port > 0);
+        let is_name = !host.is_empty() && !host.contains([':', '/', ' ']);
+        port && (is_name || text.parse::<std::net::SocketAddr>().is_ok())
+    });
+    let expected = "expected HOST:PORT such as 192.0.2.7:6881, [::1]:6881 or dht.example:6881";
+    if is_right { Ok(text.to_owned()) } else { Err(expected.to_owned()) }
+}
+
 /// Parses a number of bytes: `1000`, `64K`, `1.5M`, `2GiB`. K, M, G and T are powers of 1024.
 pub(super) fn size(text: &str) -> Result<u64, String> {
     let error = || "expected a number of bytes such as 1000, 64K, 1.5M or 2GiB".to_owned();

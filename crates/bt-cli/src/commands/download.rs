@@ -46,7 +46,7 @@ pub(crate) fn run(arguments: &DownloadArgs, output: &Output) -> CommandResult {
     }
     let state_dir = writable_state_dir(&arguments.store.state)?;
     let config = session_config(&arguments.network, &arguments.trust, Some(state_dir));
-    let mut transfer = Transfer::start(&config, output)?;
+    let mut transfer = Transfer::start(config, output)?;
     transfer.set_metadata_plan(MetadataPlan {
         saved,
         save_to: arguments.save_torrent.clone(),

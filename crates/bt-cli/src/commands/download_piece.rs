@@ -37,7 +37,7 @@ pub(crate) fn run(arguments: &PieceArgs, output: &Output) -> CommandResult {
     }));
 
     let config = session_config(&arguments.network, &arguments.source.trust, None);
-    let mut transfer = Transfer::start(&config, output)?;
+    let mut transfer = Transfer::start(config, output)?;
     transfer.print_no_results();
     transfer.add(&order)?;
     let done = transfer.run()?;

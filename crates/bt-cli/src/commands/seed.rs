@@ -48,7 +48,7 @@ pub(crate) fn run(arguments: &SeedArgs, output: &Output) -> CommandResult {
     }
     let peers = address::resolve_all(&arguments.network.peers)?;
     let config = session_config(&arguments.network, &arguments.trust, state_dir);
-    let mut transfer = Transfer::start(&config, output)?;
+    let mut transfer = Transfer::start(config, output)?;
     transfer.show_addresses(output);
     let goal = Goal {
         ratio: arguments.ratio,

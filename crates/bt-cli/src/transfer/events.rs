@@ -86,6 +86,7 @@ pub(crate) fn progress(torrent: &Torrent) -> Option<Value> {
         "up_rate": status.up_rate,
         "peers_connected": status.peers_connected,
         "peers_known": status.peers_known,
+        "nodes": status.nodes,
         "seconds_left": status.seconds_left,
         "uploaded": status.uploaded,
         "downloaded": status.downloaded,

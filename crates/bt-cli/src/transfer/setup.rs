@@ -6,9 +6,9 @@ use std::path::PathBuf;
 
 use etcetera::BaseStrategy;
 use piece_store::is_out_of_descriptors;
-use session::{AddError, AddTorrent, SessionConfig, StartError, StoreLayout};
+use session::{AddError, AddTorrent, DhtConfig, SessionConfig, StartError, StoreLayout};
 
-use crate::cli::{NetworkArgs, StateArgs, TrustArgs};
+use crate::cli::{DiscoveryArgs, NetworkArgs, Routers, StateArgs, TrustArgs};
 use crate::content::content_path;
 use crate::descriptors;
 use crate::failure::{Class, Failure, chain, without_code};
@@ -23,10 +23,6 @@ pub(crate) fn session_config(
     let unlimited = |rate: Option<u64>| rate.filter(|rate| *rate > 0);
     let defaults = SessionConfig::default();
     SessionConfig {
-        client_name: CLIENT_NAME.to_owned(),
-        peer_id_prefix: PEER_ID_PREFIX,
-        max_descriptors: descriptors::raise_limit(),
-        ports: network.port.0.clone(),
         bind: network.bind,
         max_down: unlimited(network.max_down),
         max_up: unlimited(network.max_up),
@@ -35,11 +31,38 @@ pub(crate) fn session_config(
             .max_peers
             .map_or(defaults.max_peers_per_torrent, usize::from),
         state_dir,
-        ca_file: trust.ca_file.clone(),
         announce_ip: network.announce_ip,
         pex: !network.no_pex,
-        ..defaults
+        ..discovery_config(&network.discovery, trust)
     }
+}
+
+/// Returns the configuration of a session that looks for peers as the flags say.
+pub(crate) fn discovery_config(discovery: &DiscoveryArgs, trust: &TrustArgs) -> SessionConfig {
+    SessionConfig {
+        client_name: CLIENT_NAME.to_owned(),
+        peer_id_prefix: PEER_ID_PREFIX,
+        max_descriptors: descriptors::raise_limit(),
+        ports: discovery.port.0.clone(),
+        ca_file: trust.ca_file.clone(),
+        dht: (!discovery.no_dht).then(|| dht_config(discovery)),
+        ..SessionConfig::default()
+    }
+}
+
+fn dht_config(discovery: &DiscoveryArgs) -> DhtConfig {
+    let mut config = DhtConfig { nodes: discovery.dht_nodes.clone(), ..DhtConfig::new() };
+    if let Some(Routers(routers)) = &discovery.dht_routers {
+        config.routers.clone_from(routers);
+    } else if is_local() {
+        config.routers.clear();
+    }
+    config
+}
+
+/// Whether the user wants this program to keep to this machine, as tests do.
+fn is_local() -> bool {
+    std::env::var_os("BT_CLI_LOCAL").is_some_and(|value| value == "1")
 }
 
 /// Returns the folder for journals: the one that the user gave, else `bt-cli` in the user's state

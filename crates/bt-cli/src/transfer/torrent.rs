@@ -412,6 +412,11 @@ fn asked(status: &TorrentStatus) -> String {
         0 => "no tracker".to_owned(),
         trackers => count(trackers, "tracker", "trackers"),
     };
+    let nodes = status.nodes.map(|nodes| count(nodes, "node of the DHT", "nodes of the DHT"));
+    let trackers = match nodes {
+        Some(nodes) => format!("{trackers} and {nodes}"),
+        None => trackers,
+    };
     let known = count(status.peers_known, "peer is known", "peers are known");
     match (status.peers_known, status.peers_connected) {
         (0, _) => format!("asked {trackers}: no peer is known; name one with --peer"),

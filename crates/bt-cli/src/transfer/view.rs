@@ -328,7 +328,9 @@ fn state_text(torrent: &Torrent, status: &TorrentStatus) -> String {
 fn metadata_text(status: &TorrentStatus) -> String {
     let metadata = status.metadata.unwrap_or_default();
     let peers = count(status.peers_connected, "peer", "peers");
-    let asking = format!("asking {peers} of {}", status.peers_known);
+    let nodes = status.nodes.map(|nodes| format!(", {}", count(nodes, "node", "nodes")));
+    let nodes = nodes.unwrap_or_default();
+    let asking = format!("asking {peers} of {}{nodes}", status.peers_known);
     match metadata.pieces_total {
         0 => format!("{asking} for the metadata"),
         total => format!("{asking}; metadata {}/{total} pieces", metadata.pieces_done),
@@ -374,6 +376,7 @@ mod tests {
             peers_connected: 0,
             peers_known: 0,
             peers_banned: 0,
+            nodes: None,
             seconds_left: None,
             trackers: Vec::new(),
             next_announce: Some(1800),

@@ -63,6 +63,7 @@ impl Shell {
     fn prepare(&self, mut command: Command) -> Command {
         command.current_dir(self.path());
         command.env_clear().env("HOME", self.path()).env("LANG", "C.UTF-8");
+        command.env("BT_CLI_LOCAL", "1");
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command
     }

@@ -44,6 +44,7 @@ impl<F> Engine<F> {
         for peer in peers {
             self.announces.look_up_link_peer(self.now, key, &peer);
         }
+        self.seek_peers(key);
         self.drain(key);
     }
 
@@ -99,6 +100,7 @@ impl<F> Engine<F> {
     pub(super) fn settle(&mut self) {
         self.feed_starved();
         self.drain_announces();
+        self.drain_dht();
         self.dial();
     }
 
@@ -126,6 +128,9 @@ impl<F> Engine<F> {
         self.with_fetch(key, MetadataFetch::clear);
         if self.torrents.stop(key, status, reason, is_open) {
             self.drop_links_of(key);
+            if let Some(dht) = &mut self.dht {
+                dht.forget(key);
+            }
             self.advance_stop(key);
         }
     }

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 
 use super::announce::Families;
-use crate::config::{DEFAULT_CLIENT_NAME, DEFAULT_PEER_ID_PREFIX};
+use crate::config::{DEFAULT_CLIENT_NAME, DEFAULT_PEER_ID_PREFIX, DhtConfig};
 use crate::limits;
 
 /// The settings of an engine.
@@ -16,6 +16,8 @@ pub struct EngineConfig {
     pub peer_id_prefix: [u8; 8],
     /// The port that peers connect to, for announces and the extension handshake; 0 for none.
     pub listen_port: u16,
+    /// The port that datagrams come to, for peers that have a node of the DHT; 0 for none.
+    pub datagram_port: u16,
     /// Received bytes per second, all torrents together.
     pub max_down: Option<u64>,
     /// Sent bytes per second, all torrents together.
@@ -46,6 +48,8 @@ pub struct EngineConfig {
     pub families: Families,
     /// Whether peers of public torrents are told of each other, and name others (BEP 11).
     pub pex: bool,
+    /// How peers of public torrents are found in the DHT; `None` if not at all.
+    pub dht: Option<DhtConfig>,
     /// The seed of all random choices.
     pub seed: u64,
 }
@@ -57,6 +61,7 @@ impl EngineConfig {
             client_name: DEFAULT_CLIENT_NAME.to_owned(),
             peer_id_prefix: DEFAULT_PEER_ID_PREFIX,
             listen_port: 0,
+            datagram_port: 0,
             max_down: None,
             max_up: None,
             span_memory: limits::span_memory(limits::DEFAULT_MAX_MEMORY, 1),
@@ -71,6 +76,7 @@ impl EngineConfig {
             announce_ip: None,
             families: Families { v4: true, v6: true },
             pex: true,
+            dht: None,
             seed,
         }
     }

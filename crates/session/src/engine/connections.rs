@@ -38,7 +38,7 @@ impl<F> Engine<F> {
         self.now = now;
         let Some(Link::Connecting(link)) = self.links.get(key) else { return };
         let torrent = &self.torrents[link.torrent];
-        let ours = Handshake::new(torrent.info_hash(), torrent.peer_id);
+        let ours = torrent.handshake(self.offers_node(link.torrent));
         self.links.establish(key, Connection::outgoing(now, ours, None));
         self.transmit(key);
     }
@@ -103,6 +103,7 @@ impl<F> Engine<F> {
             Received::ExtensionHandshake(theirs) => self.handle_extensions(key, &theirs),
             Received::Metadata(message) => self.handle_metadata(key, message),
             Received::Pex(pex) => self.handle_pex(key, &pex),
+            Received::Port(port) => self.handle_node_port(key, port),
             message => {
                 let Some(link) = self.links.open_mut(key) else { return };
                 let torrent = &mut self.torrents[link.torrent];
@@ -132,10 +133,11 @@ impl<F> Engine<F> {
     }
 
     fn handle_handshake(&mut self, key: LinkKey, theirs: Handshake) {
-        let Some(Link::Handshaking(link)) = self.links.get_mut(key) else { return };
-        let (address, outgoing) = (link.address, link.expected.is_some());
+        let Some(Link::Handshaking(link)) = self.links.get(key) else { return };
+        let (address, expected) = (link.address, link.expected);
+        let outgoing = expected.is_some();
         let named = self.torrents.by_info_hash(theirs.info_hash);
-        let torrent_key = match (link.expected, named) {
+        let torrent_key = match (expected, named) {
             (None, Some(named)) => named,
             (Some(expected), Some(named)) if expected == named => named,
             (Some(_), _) => {
@@ -146,8 +148,9 @@ impl<F> Engine<F> {
                 return self.end_link(key, LinkEnd::wrong_peer(reason));
             }
         };
+        let ours = self.torrents[torrent_key].handshake(self.offers_node(torrent_key));
         let torrent = &mut self.torrents[torrent_key];
-        let ours = Handshake::new(torrent.info_hash(), torrent.peer_id);
+        let Some(Link::Handshaking(link)) = self.links.get_mut(key) else { return };
         let fast = ours.reserved.supports_fast() && theirs.reserved.supports_fast();
         let peer = ConnectedPeer { address, outgoing, fast, peer_id: theirs.peer_id };
         let Some(swarm) = torrent.running_swarm() else {
@@ -171,6 +174,9 @@ impl<F> Engine<F> {
         if link.connection.extension_protocol() {
             let hello = torrent.hello(&self.config, address);
             link.connection.extension_handshake(&hello);
+        }
+        if ours.reserved.supports_dht() && theirs.reserved.supports_dht() {
+            link.connection.port(self.config.datagram_port);
         }
         self.links.open(key, torrent_key);
         self.transmit(key);

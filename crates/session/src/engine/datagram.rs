@@ -5,6 +5,8 @@
 pub(super) enum Datagram {
     /// UDP trackers: a reply, which starts with its action (BEP 15).
     Tracker,
+    /// The DHT: a dictionary (BEP 5).
+    Dht,
     /// A protocol that we do not speak.
     Unknown,
 }
@@ -12,6 +14,7 @@ pub(super) enum Datagram {
 pub(super) fn classify(bytes: &[u8]) -> Datagram {
     match bytes {
         [0, 0, 0, 0..=3, ..] => Datagram::Tracker,
+        [b'd', ..] => Datagram::Dht,
         _ => Datagram::Unknown,
     }
 }
@@ -21,13 +24,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn actions_of_trackers_are_known() {
+    fn first_bytes_tell_the_protocol() {
         for (bytes, expected) in [
             (&[0, 0, 0, 0, 9][..], Datagram::Tracker),
             (&[0, 0, 0, 3], Datagram::Tracker),
             (&[0, 0, 0, 4, 0], Datagram::Unknown),
             (&[0, 0, 0], Datagram::Unknown),
-            (b"d1:ad2:id20:", Datagram::Unknown),
+            (b"d1:ad2:id20:", Datagram::Dht),
+            (b"", Datagram::Unknown),
         ] {
             assert_eq!(classify(bytes), expected, "{bytes:?}");
         }

@@ -36,7 +36,7 @@ impl<F> Engine<F> {
             && let Some(key) = self.torrents.pop_to_dial()
         {
             if self.dial_one(key) {
-                self.torrents.line_up(self.now, key);
+                self.line_up(key);
             }
         }
     }

@@ -145,6 +145,7 @@ impl<F> Engine<F> {
         let torrent = &mut self.torrents[key];
         torrent.set_metainfo(self.now, Arc::clone(&metainfo));
         let await_selection = torrent.add.await_selection;
+        self.seek_peers(key);
         self.send_hellos(key);
         self.emit(key, EventKind::MetadataReceived(metainfo));
         if !await_selection {

@@ -6,7 +6,7 @@
 //! [`Engine::poll_timeout`] for when [`Engine::handle_timeout`] is due.
 //!
 //! Each folder has one type that owns the state of its subject: `torrent`, `link`, `announce`,
-//! `metadata`, `disk`. The methods of the engine, in the files beside them, route between these.
+//! `metadata`, `dht`, `disk`. The methods of the engine, in the files beside them, route between these.
 //!
 //! ```text
 //!  bytes --> Connection::receive --> meaning --> Swarm::handle_* --> Output --> Connection::request
@@ -24,7 +24,9 @@ mod commands;
 mod config;
 mod connections;
 mod datagram;
+mod dht;
 mod dial;
+mod discovery;
 mod disk;
 mod disk_failure;
 mod keys;
@@ -53,6 +55,7 @@ pub use keys::{AnnounceKey, LinkKey};
 pub use link::Outgoing;
 pub use torrent::AddError;
 
+use self::dht::DhtClient;
 use crate::event::{Event, EventKind};
 use crate::limits::{METADATA_MEMORY, QUEUE_CAPACITY};
 use announce::Announces;
@@ -72,6 +75,7 @@ pub struct Engine<F = OsFile> {
     links: Links<F>,
     announces: Announces,
     metadata_memory: MetadataMemory,
+    dht: Option<Box<DhtClient>>,
     disk: Disk<F>,
     actions: VecDeque<Action>,
     down: Bucket,
@@ -85,12 +89,15 @@ impl<F> Engine<F> {
     pub fn new(now: Duration, config: EngineConfig) -> Self {
         let mut rng = ChaCha8Rng::seed_from_u64(config.seed);
         let announces = Announces::new(config.families, ChaCha8Rng::from_rng(&mut rng));
+        let dht = config.dht.as_ref();
+        let dht = dht.map(|dht| Box::new(DhtClient::new(dht, config.families, &mut rng)));
         Self {
             rng,
             torrents: Torrents::new(),
             links: Links::new(now, config.max_connections, config.max_half_open),
             announces,
             metadata_memory: MetadataMemory::new(METADATA_MEMORY),
+            dht,
             disk: Disk::new(config.span_memory, config.open_files),
             actions: VecDeque::new(),
             down: Bucket::new(now, config.max_down),
@@ -114,7 +121,8 @@ impl<F> Engine<F> {
     /// When [`Self::handle_timeout`] is to be called.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Duration> {
-        let next = [self.torrents.next_timeout(), self.announces.poll_timeout()];
+        let dht = self.dht.as_ref().and_then(|dht| dht.poll_timeout());
+        let next = [self.torrents.next_timeout(), self.announces.poll_timeout(), dht];
         next.into_iter().flatten().chain([self.links.poll_timeout()]).min()
     }
 
@@ -130,6 +138,9 @@ impl<F> Engine<F> {
             self.sweep_links();
         }
         self.announces.handle_timeout(now);
+        if let Some(dht) = &mut self.dht {
+            dht.handle_timeout(now);
+        }
         self.settle();
     }
 

@@ -40,7 +40,7 @@ impl<F> Engine<F> {
         }
         self.drain_metadata(key);
         self.sync_if_due(key);
-        self.torrents.line_up(self.now, key);
+        self.line_up(key);
     }
 
     fn poll_swarm(&mut self, key: TorrentKey) -> Option<Output> {
@@ -113,6 +113,7 @@ impl<F> Engine<F> {
                 },
             ),
             Output::Completed => {
+                self.seek_peers(key);
                 self.torrents.transfer(key).completion_due = true;
                 self.report_completion(key);
             }

@@ -20,6 +20,7 @@ impl<F> Engine<F> {
     fn complete_status(&self, torrent: &Torrent) -> TorrentStatus {
         let (spans, messages) = (self.disk.buffers.peak(), self.links.buffered_peak());
         TorrentStatus {
+            nodes: self.dht.as_ref().and_then(|dht| dht.node_count()),
             events_dropped: self.events_dropped,
             buffers_peak: (self.config.fixed_memory + spans + messages) as u64,
             ..torrent.status(self.now)

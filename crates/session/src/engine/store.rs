@@ -130,6 +130,7 @@ impl<F> Engine<F> {
         let peers = torrent.add.peers.clone();
         events.into_iter().for_each(|event| self.emit(key, event));
         self.begin_on_links(key);
+        self.seek_peers(key);
         self.take_candidates(key, Source::User, &peers);
         self.report_completion(key);
     }

@@ -24,6 +24,9 @@ impl<F> Engine<F> {
     /// A name was looked up.
     pub fn handle_resolved(&mut self, now: Duration, host: &str, result: Resolved) {
         self.now = now;
+        if let Some(dht) = &mut self.dht {
+            dht.handle_resolved(now, host, &result);
+        }
         self.announces.handle_resolved(now, host, result);
         self.settle();
     }
@@ -33,6 +36,12 @@ impl<F> Engine<F> {
         self.now = now;
         match classify(bytes) {
             Datagram::Tracker => self.announces.handle_datagram(now, from, bytes),
+            Datagram::Dht => {
+                let from = SocketAddr::new(from.ip().to_canonical(), from.port());
+                if let Some(dht) = &mut self.dht {
+                    dht.handle_datagram(now, from, bytes);
+                }
+            }
             Datagram::Unknown => {}
         }
         self.settle();

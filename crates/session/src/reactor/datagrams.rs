@@ -63,12 +63,17 @@ impl Datagrams {
         None
     }
 
-    /// Sends a datagram. If that fails, the protocol sends it again later.
-    pub(super) fn send(&self, to: SocketAddr, bytes: &[u8]) {
+    /// Sends a datagram. Returns whether it may arrive. One for which the system has no room is
+    /// lost, as others are on the way.
+    pub(super) fn send(&self, to: SocketAddr, bytes: &[u8]) -> bool {
         let socket = if to.is_ipv4() { &self.v4 } else { &self.v6 };
-        let Some(socket) = socket else { return };
-        if let Err(error) = socket.send_to(bytes, to) {
-            log::debug!("cannot send to {to}: {error}");
+        let Some(socket) = socket else { return false };
+        match socket.send_to(bytes, to) {
+            Ok(_) => true,
+            Err(error) => {
+                log::debug!("cannot send to {to}: {error}");
+                error.kind() == io::ErrorKind::WouldBlock
+            }
         }
     }
 }

@@ -107,13 +107,14 @@ struct Setup<'a> {
 
 impl Setup<'_> {
     /// Returns the configuration of the engine, with the port and families in use.
-    fn engine_config(&self, port: u16, families: Families) -> EngineConfig {
+    fn engine_config(&self, ports: Ports, families: Families) -> EngineConfig {
         let Self { config, descriptors, seed } = *self;
         let workers = descriptors.store.workers;
         EngineConfig {
             client_name: config.client_name.clone(),
             peer_id_prefix: config.peer_id_prefix,
-            listen_port: port,
+            listen_port: ports.tcp,
+            datagram_port: ports.udp,
             max_down: config.max_down,
             max_up: config.max_up,
             span_memory: limits::span_memory(config.max_memory, workers),
@@ -128,6 +129,7 @@ impl Setup<'_> {
             announce_ip: config.announce_ip,
             families,
             pex: config.pex,
+            dht: config.dht.clone(),
             seed,
         }
     }
@@ -215,7 +217,8 @@ impl Reactor {
             open_ports(&config.ports, config.listen, config.bind)?;
         let listeners = Listeners::register(tcp, poll.registry())?;
         let datagrams = Datagrams::register(udp, poll.registry())?;
-        let engine = setup.engine_config(tcp_port, datagrams.families());
+        let ports = Ports { tcp: tcp_port, udp: udp_port };
+        let engine = setup.engine_config(ports, datagrams.families());
         Ok(Self {
             engine: Engine::new(Duration::ZERO, engine),
             poll,
@@ -223,7 +226,7 @@ impl Reactor {
             started: Instant::now(),
             bind: config.bind,
             listeners,
-            ports: Ports { tcp: tcp_port, udp: udp_port },
+            ports,
             datagrams,
             accept_ready: false,
             accept_at: Duration::ZERO,
@@ -353,6 +356,9 @@ impl Reactor {
             Command::Snapshot { reply } => {
                 let _ = reply.send(self.engine.status());
             }
+            Command::DhtState { reply } => {
+                let _ = reply.send(self.engine.dht_state());
+            }
             Command::ShutDown { within } => self.shut_down(within),
         }
     }
@@ -422,7 +428,12 @@ impl Reactor {
                         self.engine.handle_resolved(now, &host, busy);
                     }
                 }
-                Action::Datagram { to, bytes } => self.datagrams.send(to, &bytes),
+                Action::Datagram { to, bytes } => {
+                    if !self.datagrams.send(to, &bytes) {
+                        let now = self.now();
+                        self.engine.handle_send_failed(now, to);
+                    }
+                }
                 Action::Event(event) => self.emit(event),
             }
         }

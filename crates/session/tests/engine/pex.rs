@@ -16,12 +16,12 @@ fn payload() -> Payload {
 
 /// Node 0 downloads slowly from node 1, which also downloads to node 2. Returns whether node 0 gets
 /// to know node 2.
-fn meets(configs: [EngineConfig; 3], payload: Payload) -> bool {
+fn meets(configs: [EngineConfig; 3], payload: &Payload) -> bool {
     let mut net = Net::new(configs);
-    net.nodes[1].seed(&payload);
+    net.nodes[1].seed(payload);
     let folders = [net.folder(0), net.folder(1)];
-    net.nodes[0].leech(&payload, &folders[0], [address(1)]);
-    net.nodes[2].leech(&payload, &folders[1], [address(1)]);
+    net.nodes[0].leech(payload, &folders[0], [address(1)]);
+    net.nodes[2].leech(payload, &folders[1], [address(1)]);
     let end = net.now() + LIMIT;
     net.run_until(2 * LIMIT, |net| {
         net.now() > end || net.nodes[0].engine.status()[0].peers_known > 1
@@ -35,14 +35,14 @@ fn slow(seed: u64) -> EngineConfig {
 
 #[test]
 fn peers_of_peers_are_found() {
-    assert!(meets([slow(0), config(1), slow(2)], payload()));
+    assert!(meets([slow(0), config(1), slow(2)], &payload()));
 }
 
 #[test]
 fn pex_can_be_switched_off() {
     let off = |config: EngineConfig| EngineConfig { pex: false, ..config };
-    assert!(!meets([off(slow(0)), config(1), slow(2)], payload()));
-    assert!(!meets([slow(0), off(config(1)), slow(2)], payload()));
+    assert!(!meets([off(slow(0)), config(1), slow(2)], &payload()));
+    assert!(!meets([slow(0), off(config(1)), slow(2)], &payload()));
 }
 
 #[test]

@@ -4,17 +4,15 @@ use std::sync::Arc;
 
 use metainfo::{Magnet, Metainfo};
 use serde_json::{Value, json};
-use session::{AddTorrent, Goal, SessionConfig};
+use session::{AddTorrent, Goal};
 
 use super::listed;
 use crate::address;
 use crate::cli::InfoArgs;
-use crate::descriptors;
 use crate::failure::{Class, End, Failure};
-use crate::identity::{CLIENT_NAME, PEER_ID_PREFIX};
 use crate::output::{Output, Style, clean, size_exactly};
 use crate::saved::SavedTorrents;
-use crate::transfer::{MetadataPlan, Transfer};
+use crate::transfer::{MetadataPlan, Transfer, discovery_config};
 
 /// Fetches the torrent of a link from peers. Nothing is downloaded.
 ///
@@ -36,15 +34,11 @@ pub(super) fn fetch(
         give_up: true,
         ..Goal::default()
     }));
-    let config = SessionConfig {
-        client_name: CLIENT_NAME.to_owned(),
-        peer_id_prefix: PEER_ID_PREFIX,
-        max_descriptors: descriptors::raise_limit(),
-        ports: arguments.port.0.clone(),
-        ca_file: arguments.source.trust.ca_file.clone(),
-        ..SessionConfig::default()
-    };
-    let mut transfer = Transfer::start(&config, output)?;
+    let mut config = discovery_config(&arguments.discovery, &arguments.source.trust);
+    if let Some(dht) = &mut config.dht {
+        dht.read_only = true;
+    }
+    let mut transfer = Transfer::start(config, output)?;
     transfer.print_no_results();
     let (save_to, download_to, selection) = (None, None, None);
     transfer.set_metadata_plan(MetadataPlan { saved, save_to, download_to, selection });

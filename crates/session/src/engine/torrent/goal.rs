@@ -51,8 +51,9 @@ impl Torrent {
         complete
     }
 
-    /// Notes which condition holds, and since when.
-    pub(super) fn note_condition(&mut self, now: Duration) {
+    /// Notes which condition holds, and since when. `may_find` says whether the DHT may still find
+    /// peers.
+    pub(super) fn note_condition(&mut self, now: Duration, may_find: bool) {
         let swarm = match &self.phase {
             Phase::Metadata(metadata) => &metadata.swarm,
             Phase::Transfer(transfer) => &transfer.swarm,
@@ -61,7 +62,7 @@ impl Torrent {
             }
         };
         let Some(watch) = &mut self.watch else { return };
-        let condition = watch.condition_of(swarm, swarm.uploaded() + self.earlier.1);
+        let condition = watch.condition_of(swarm, swarm.uploaded() + self.earlier.1, may_find);
         let before = watch.condition.filter(|(before, _)| Some(*before) == condition);
         watch.condition = before.or(condition.map(|condition| (condition, now)));
     }
@@ -103,12 +104,12 @@ impl GoalWatch {
         (self.started_at, self.completed_at, self.condition) = (now, None, None);
     }
 
-    fn condition_of(&self, swarm: &Swarm, uploaded: u64) -> Option<Condition> {
+    fn condition_of(&self, swarm: &Swarm, uploaded: u64, may_find: bool) -> Option<Condition> {
         if self.completed_at.is_some() {
             let reached = self.goal.ratio.is_some_and(|limit| ratio(uploaded, self.size) >= limit);
             return reached.then_some(Condition::RatioReached);
         }
-        if !self.goal.give_up || swarm.is_complete() {
+        if !self.goal.give_up || swarm.is_complete() || may_find {
             return None;
         }
         swarm.dead_end().map(Condition::DeadEnd)

@@ -1,8 +1,8 @@
-//! Our side of the extension handshake (BEP 10).
+//! Our side of the handshake and of the extension handshake (BEP 10).
 
 use std::net::SocketAddr;
 
-use peer_wire::{ExtensionHandshake, Extensions};
+use peer_wire::{ExtensionHandshake, Extensions, Handshake};
 use swarm::Swarm;
 
 use super::phase::Torrent;
@@ -15,6 +15,15 @@ const REQUEST_QUEUE: u32 = 500;
 const _: () = assert!(REQUEST_QUEUE as usize <= peer_wire::MAX_QUEUED_REQUESTS);
 
 impl Torrent {
+    /// Returns our handshake. `has_node` says whether it mentions our node of the DHT (BEP 5).
+    pub(crate) fn handshake(&self, has_node: bool) -> Handshake {
+        let mut ours = Handshake::new(self.info_hash(), self.peer_id);
+        if has_node {
+            ours.reserved = ours.reserved.with_dht();
+        }
+        ours
+    }
+
     /// Returns the extension handshake for a peer at this address.
     pub(crate) fn hello(&self, config: &EngineConfig, peer: SocketAddr) -> ExtensionHandshake {
         let extensions = Extensions { metadata: true, pex: config.pex && !self.is_private() };

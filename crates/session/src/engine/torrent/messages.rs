@@ -50,7 +50,6 @@ pub(super) fn report(swarm: &mut Swarm, now: Duration, peer: PeerKey, received: 
         // The connection takes the request out of its queue.
         | Received::Cancel(_)
         | Received::KeepAlive
-        | Received::Port(_)
         | Received::Extended { .. }
         | Received::Unknown { .. }
         // Before the geometry is known, a request is a broken rule, and nothing is requested.
@@ -58,6 +57,7 @@ pub(super) fn report(swarm: &mut Swarm, now: Duration, peer: PeerKey, received: 
         | Received::Block { .. }
         // The engine handles these.
         | Received::ExtensionHandshake(_)
+        | Received::Port(_)
         | Received::Metadata(_)
         | Received::Pex(_)
         | Received::Handshake(_)

@@ -83,6 +83,7 @@ impl Torrent {
             peers_connected: 0,
             peers_known: 0,
             peers_banned: 0,
+            nodes: None,
             seconds_left: None,
             trackers: Vec::new(),
             next_announce: None,

@@ -1,0 +1,318 @@
+//! Our node of the DHT, and which torrent asks it for peers when (BEP 5).
+//!
+//! The node starts with the first public torrent. Torrents take turns: those that found no peer come
+//! first, and are asked for again after a minute, then two, and so on; the others after a quarter of
+//! an hour. A large session is slower than that, because the node limits its own queries.
+
+mod names;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use bt_types::InfoHashV1;
+use dht::{Announce, Config, Dht, Event, LookupKey, State};
+use piece_store::TorrentKey;
+use rand::{Rng, RngExt as _, SeedableRng as _};
+use rand_chacha::ChaCha8Rng;
+
+use super::announce::{Families, Resolved};
+use crate::config::DhtConfig;
+use crate::limits::{DHT_INTERVAL, DHT_JITTER, DHT_RETRY, MAX_DHT_LOOKUPS};
+use names::NodeNames;
+
+/// The node, and the torrents that use it.
+#[derive(Debug)]
+pub(super) struct DhtClient {
+    /// The configuration of the node that is not started yet.
+    setup: Config,
+    node: Option<Box<Dht>>,
+    rng: ChaCha8Rng,
+    names: NodeNames,
+    torrents: BTreeMap<TorrentKey, Wanted>,
+    /// When torrents without peers are due, and when the others are.
+    without_peers: BTreeSet<(Duration, TorrentKey)>,
+    with_peers: BTreeSet<(Duration, TorrentKey)>,
+    /// The lookups that run, at most [`MAX_DHT_LOOKUPS`].
+    lookups: BTreeMap<LookupKey, TorrentKey>,
+    found: VecDeque<(TorrentKey, Vec<SocketAddr>)>,
+}
+
+/// A torrent for which peers are wanted.
+#[derive(Debug)]
+struct Wanted {
+    info_hash: InfoHashV1,
+    announce: Announce,
+    turn: Turn,
+    /// How many lookups in a row have found nobody.
+    in_vain: u32,
+    /// Whether a lookup has ended.
+    ended: bool,
+}
+
+/// Whose turn it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Turn {
+    /// It waits until then.
+    Waits(Duration),
+    /// Its lookup runs, and has found this many peers.
+    Runs(LookupKey, usize),
+}
+
+impl DhtClient {
+    /// Returns a client whose node is not started yet.
+    pub(super) fn new(config: &DhtConfig, families: Families, rng: &mut impl Rng) -> Self {
+        let mut state = config.state.as_deref().and_then(|bytes| State::decode(bytes).ok());
+        if let Some(state) = state.as_mut().filter(|_| config.read_only) {
+            // Another process may have the ids.
+            (state.id_v4, state.id_v6) = (None, None);
+        }
+        let setup = Config {
+            v4: families.v4,
+            v6: families.v6,
+            state,
+            read_only: config.read_only,
+            wants_routers: !config.routers.is_empty(),
+            ..Config::new(rng.random())
+        };
+        Self {
+            setup,
+            node: None,
+            rng: ChaCha8Rng::from_rng(rng),
+            names: NodeNames::new(&config.nodes, &config.routers),
+            torrents: BTreeMap::new(),
+            without_peers: BTreeSet::new(),
+            with_peers: BTreeSet::new(),
+            lookups: BTreeMap::new(),
+            found: VecDeque::new(),
+        }
+    }
+
+    /// A datagram came from a node.
+    pub(super) fn handle_datagram(&mut self, now: Duration, from: SocketAddr, bytes: &[u8]) {
+        if let Some(node) = &mut self.node {
+            node.handle_datagram(now, from, bytes);
+            self.take_events(now);
+        }
+    }
+
+    /// A datagram could not be sent.
+    pub(super) fn handle_send_failed(&mut self, now: Duration, to: SocketAddr) {
+        if let Some(node) = &mut self.node {
+            node.handle_send_failed(now, to);
+            self.take_events(now);
+        }
+    }
+
+    /// A name was looked up, perhaps one of ours.
+    pub(super) fn handle_resolved(&mut self, now: Duration, host: &str, result: &Resolved) {
+        let found = self.names.handle_resolved(host, result);
+        self.take_nodes(now, found);
+    }
+
+    /// A node may be at `address`, by what a peer says.
+    pub(super) fn handle_node(&mut self, now: Duration, address: SocketAddr) {
+        if let Some(node) = &mut self.node {
+            node.handle_node(now, address);
+        }
+    }
+
+    /// The time of [`Self::poll_timeout`] came.
+    pub(super) fn handle_timeout(&mut self, now: Duration) {
+        if let Some(node) = self.node.as_mut().filter(|node| is_due(node, now)) {
+            node.handle_timeout(now);
+        }
+        self.take_events(now);
+    }
+
+    /// Looks for peers of a public torrent from now on, and announces it if `announce` says so. If
+    /// that has changed, it is due at once. `hints` are nodes by name that the torrent knows.
+    pub(super) fn want(
+        &mut self,
+        now: Duration,
+        torrent: TorrentKey,
+        info_hash: InfoHashV1,
+        announce: Announce,
+        hints: impl IntoIterator<Item = String>,
+    ) {
+        self.start(now);
+        let hinted = self.names.look_up(hints);
+        self.take_nodes(now, hinted);
+        match self.torrents.get_mut(&torrent) {
+            Some(wanted) if wanted.announce == announce => return,
+            Some(wanted) => {
+                wanted.announce = announce;
+                // What runs announces something else.
+                if let Turn::Runs(key, _) = wanted.turn {
+                    self.stop_lookup(key);
+                }
+            }
+            None => {
+                let (turn, in_vain, ended) = (Turn::Waits(now), 0, false);
+                let wanted = Wanted { info_hash, announce, turn, in_vain, ended };
+                self.torrents.insert(torrent, wanted);
+            }
+        }
+        self.wait_until(torrent, now);
+        self.start_lookups(now);
+    }
+
+    /// Looks for no peers of a torrent any more.
+    pub(super) fn forget(&mut self, torrent: TorrentKey) {
+        let Some(wanted) = self.torrents.remove(&torrent) else { return };
+        match wanted.turn {
+            Turn::Waits(at) => self.unschedule(torrent, at),
+            Turn::Runs(key, _) => self.stop_lookup(key),
+        }
+        self.found.retain(|(of, _)| *of != torrent);
+    }
+
+    /// The next datagram to send.
+    pub(super) fn poll_transmit(&mut self, now: Duration) -> Option<(SocketAddr, Vec<u8>)> {
+        let transmit = self.node.as_mut()?.poll_transmit(now)?;
+        Some((transmit.to, transmit.bytes.to_vec()))
+    }
+
+    /// The next name to look up.
+    pub(super) fn poll_name(&mut self) -> Option<String> {
+        self.names.poll_name()
+    }
+
+    /// The next peers that were found.
+    pub(super) fn poll_peers(&mut self) -> Option<(TorrentKey, Vec<SocketAddr>)> {
+        self.found.pop_front()
+    }
+
+    /// When [`Self::handle_timeout`] is due.
+    pub(super) fn poll_timeout(&self) -> Option<Duration> {
+        let node = self.node.as_ref()?;
+        let has_room = self.lookups.len() < MAX_DHT_LOOKUPS;
+        let next = [self.without_peers.first(), self.with_peers.first()].into_iter().flatten();
+        let next = next.map(|(at, _)| *at).filter(|_| has_room);
+        next.chain(node.poll_timeout()).min()
+    }
+
+    /// Returns how many nodes are known; `None` if the node has not started.
+    pub(super) fn node_count(&self) -> Option<usize> {
+        self.node.as_ref().map(|node| node.node_count())
+    }
+
+    /// Whether peers of a torrent may still be found: until the first lookup has ended or, if the
+    /// torrent has no metadata yet, ever.
+    pub(super) fn may_find(&self, torrent: TorrentKey) -> bool {
+        let knows_nodes = self.node_count().is_some_and(|count| count > 0);
+        let hopes = |wanted: &Wanted| !wanted.ended || wanted.announce == Announce::No;
+        knows_nodes && self.torrents.get(&torrent).is_some_and(hopes)
+    }
+
+    /// Returns what the next launch should know, if the node has started.
+    pub(super) fn save(&self) -> Option<State> {
+        self.node.as_ref().map(|node| node.save())
+    }
+
+    /// Starts the node.
+    fn start(&mut self, now: Duration) {
+        if self.node.is_none() {
+            self.node = Some(Box::new(Dht::new(&self.setup)));
+            self.setup.state = None;
+            let known = self.names.look_up_nodes();
+            self.take_nodes(now, known);
+        }
+    }
+
+    fn take_nodes(&mut self, now: Duration, found: names::Found) {
+        let Some(node) = &mut self.node else { return };
+        found.nodes.into_iter().for_each(|address| node.handle_node(now, address));
+        if !found.routers.is_empty() {
+            node.handle_routers(now, &found.routers);
+        }
+    }
+
+    fn take_events(&mut self, now: Duration) {
+        while let Some(event) = self.node.as_mut().and_then(|node| node.poll_event()) {
+            match event {
+                Event::Peers { lookup, addresses, .. } => self.handle_peers(lookup, addresses),
+                Event::Done { lookup, .. } => self.handle_done(now, lookup),
+                Event::RoutersWanted => {
+                    let found = self.names.look_up_routers();
+                    self.take_nodes(now, found);
+                }
+                Event::Address { ip } => log::info!("the DHT sees us at {ip}"),
+                // Nobody asks for these here.
+                _ => {}
+            }
+        }
+        self.start_lookups(now);
+    }
+
+    fn handle_peers(&mut self, lookup: LookupKey, addresses: Vec<SocketAddr>) {
+        let Some(torrent) = self.lookups.get(&lookup) else { return };
+        if let Some(Wanted { turn: Turn::Runs(_, found), .. }) = self.torrents.get_mut(torrent) {
+            *found += addresses.len();
+        }
+        self.found.push_back((*torrent, addresses));
+    }
+
+    fn handle_done(&mut self, now: Duration, lookup: LookupKey) {
+        let Some(torrent) = self.lookups.remove(&lookup) else { return };
+        let Some(wanted) = self.torrents.get_mut(&torrent) else { return };
+        let found = matches!(wanted.turn, Turn::Runs(_, found) if found > 0);
+        wanted.in_vain = if found { 0 } else { wanted.in_vain + 1 };
+        wanted.ended = true;
+        let retry = DHT_RETRY * 2u32.pow(wanted.in_vain.clamp(1, 5) - 1);
+        let rest = if found { DHT_INTERVAL } else { retry.min(DHT_INTERVAL) };
+        let jitter = Duration::from_millis(self.rng.random_range(0..DHT_JITTER.as_millis() as u64));
+        self.wait_until(torrent, now + rest + jitter);
+    }
+
+    /// Lines a torrent up, which waits or whose lookup ended.
+    fn wait_until(&mut self, torrent: TorrentKey, at: Duration) {
+        let Some(wanted) = self.torrents.get_mut(&torrent) else { return };
+        let (before, in_vain) = (wanted.turn, wanted.in_vain > 0 || !wanted.ended);
+        wanted.turn = Turn::Waits(at);
+        if let Turn::Waits(before) = before {
+            self.unschedule(torrent, before);
+        }
+        let queue = if in_vain { &mut self.without_peers } else { &mut self.with_peers };
+        queue.insert((at, torrent));
+    }
+
+    fn unschedule(&mut self, torrent: TorrentKey, at: Duration) {
+        self.without_peers.remove(&(at, torrent));
+        self.with_peers.remove(&(at, torrent));
+    }
+
+    fn stop_lookup(&mut self, key: LookupKey) {
+        self.lookups.remove(&key);
+        if let Some(node) = &mut self.node {
+            node.stop(key);
+        }
+    }
+
+    /// Starts lookups of the torrents that are due, while there is room.
+    fn start_lookups(&mut self, now: Duration) {
+        while self.lookups.len() < MAX_DHT_LOOKUPS
+            && let Some(torrent) = self.pop_due(now)
+            && let Some(wanted) = self.torrents.get_mut(&torrent)
+            && let Some(node) = &mut self.node
+        {
+            let key = node.find_peers(now, wanted.info_hash, wanted.announce);
+            wanted.turn = Turn::Runs(key, 0);
+            self.lookups.insert(key, torrent);
+        }
+    }
+
+    /// Takes the next torrent that is due.
+    fn pop_due(&mut self, now: Duration) -> Option<TorrentKey> {
+        for queue in [&mut self.without_peers, &mut self.with_peers] {
+            if queue.first().is_some_and(|(at, _)| *at <= now) {
+                return queue.pop_first().map(|(_, torrent)| torrent);
+            }
+        }
+        None
+    }
+}
+
+fn is_due(node: &Dht, now: Duration) -> bool {
+    node.poll_timeout().is_some_and(|at| at <= now)
+}

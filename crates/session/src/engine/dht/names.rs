@@ -1,0 +1,109 @@
+//! Nodes that are known by `host:port`: those of the user, of torrents and links, and routers.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::net::SocketAddr;
+
+use crate::engine::announce::Resolved;
+use crate::limits::MAX_NODE_NAMES;
+
+/// What a node is to us.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Role {
+    Node,
+    /// It helps others to join, and is not to be used otherwise.
+    Router,
+}
+
+/// Addresses that were found.
+#[derive(Debug, Default)]
+pub(super) struct Found {
+    pub(super) nodes: Vec<SocketAddr>,
+    pub(super) routers: Vec<SocketAddr>,
+}
+
+impl Found {
+    fn add(&mut self, role: Role, address: SocketAddr) {
+        match role {
+            Role::Node => self.nodes.push(address),
+            Role::Router => self.routers.push(address),
+        }
+    }
+}
+
+/// The names, and those that are being looked up.
+#[derive(Debug)]
+pub(super) struct NodeNames {
+    nodes: Vec<String>,
+    routers: Vec<String>,
+    /// Names to look up.
+    queue: VecDeque<String>,
+    /// The ports and roles that wait for a name.
+    asked: BTreeMap<String, Vec<(u16, Role)>>,
+}
+
+impl NodeNames {
+    pub(super) fn new(nodes: &[String], routers: &[String]) -> Self {
+        let (nodes, routers) = (nodes.to_vec(), routers.to_vec());
+        Self { nodes, routers, queue: VecDeque::new(), asked: BTreeMap::new() }
+    }
+
+    /// A name was looked up, perhaps for somebody else.
+    pub(super) fn handle_resolved(&mut self, host: &str, result: &Resolved) -> Found {
+        let mut found = Found::default();
+        let waiting = self.asked.remove(host).unwrap_or_default();
+        for ip in result.as_deref().unwrap_or_default() {
+            for (port, role) in &waiting {
+                found.add(*role, SocketAddr::new(*ip, *port));
+            }
+        }
+        found
+    }
+
+    /// Returns the user's nodes that are given by address, and lines the names of the others up.
+    pub(super) fn look_up_nodes(&mut self) -> Found {
+        let nodes = std::mem::take(&mut self.nodes);
+        self.look_up(nodes)
+    }
+
+    /// The same for nodes that a torrent or a link names.
+    pub(super) fn look_up(&mut self, nodes: impl IntoIterator<Item = String>) -> Found {
+        let mut found = Found::default();
+        nodes.into_iter().for_each(|node| self.look_up_one(&node, Role::Node, &mut found));
+        found
+    }
+
+    /// The same for the routers, each time that they are wanted.
+    pub(super) fn look_up_routers(&mut self) -> Found {
+        let mut found = Found::default();
+        for router in self.routers.clone() {
+            self.look_up_one(&router, Role::Router, &mut found);
+        }
+        found
+    }
+
+    /// Returns the next name to look up.
+    pub(super) fn poll_name(&mut self) -> Option<String> {
+        self.queue.pop_front()
+    }
+
+    fn look_up_one(&mut self, node: &str, role: Role, found: &mut Found) {
+        if let Ok(address) = node.parse() {
+            return found.add(role, address);
+        }
+        let Some((host, port)) = node.rsplit_once(':') else { return };
+        let Ok(port) = port.parse() else { return };
+        if let Ok(ip) = host.parse() {
+            // An IPv6 address without brackets.
+            return found.add(role, SocketAddr::new(ip, port));
+        }
+        if self.asked.len() < MAX_NODE_NAMES || self.asked.contains_key(host) {
+            let waiting = self.asked.entry(host.to_owned()).or_insert_with(|| {
+                self.queue.push_back(host.to_owned());
+                Vec::new()
+            });
+            if !waiting.contains(&(port, role)) {
+                waiting.push((port, role));
+            }
+        }
+    }
+}
