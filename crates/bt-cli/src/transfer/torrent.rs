@@ -412,9 +412,11 @@ fn asked(status: &TorrentStatus) -> String {
         0 => "no tracker".to_owned(),
         trackers => count(trackers, "tracker", "trackers"),
     };
-    let nodes = status.nodes.map(|nodes| count(nodes, "node of the DHT", "nodes of the DHT"));
-    let trackers = match nodes {
-        Some(nodes) => format!("{trackers} and {nodes}"),
+    let trackers = match status.nodes {
+        Some(0) => format!("{trackers} and no node of the DHT"),
+        Some(nodes) => {
+            format!("{trackers} and {}", count(nodes, "node of the DHT", "nodes of the DHT"))
+        }
         None => trackers,
     };
     let known = count(status.peers_known, "peer is known", "peers are known");

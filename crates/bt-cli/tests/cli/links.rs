@@ -179,13 +179,14 @@ fn wrong_links_are_usage_errors() {
 fn missing_metadata_is_a_network_error() {
     let (shell, payload) = (Shell::new(), payload());
     let link = format!("magnet:?xt=urn:btih:{}", payload.info_hash());
-    for command in [["download", &link], ["info", &link]] {
-        let flags = ["--metadata-timeout", "1", "--port", "0", "--json"];
-        let error = shell.run(command.iter().chain(&flags)).expect(4).error("network");
-        assert!(
-            error.contains("no metadata after 1s; asked no tracker: no peer is known"),
-            "{error}"
-        );
+    let nodes = "no tracker and no node of the DHT";
+    for (flag, asked) in [("--no-dht", "no tracker"), ("--no-lsd", nodes)] {
+        for command in ["download", "info"] {
+            let words = [command, &link, "--metadata-timeout", "1", "--port", "0", "--json", flag];
+            let error = shell.run(words).expect(4).error("network");
+            let expected = format!("no metadata after 1s; asked {asked}: no peer is known");
+            assert!(error.contains(&expected), "{error}");
+        }
     }
 }
 

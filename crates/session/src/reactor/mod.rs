@@ -16,16 +16,16 @@ mod links;
 mod listen;
 mod send;
 mod sockets;
+mod waiting_peers;
 
 use std::collections::VecDeque;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use bt_types::TrackerPeer;
 use crossbeam_channel::{Receiver, Sender, TryRecvError, TrySendError};
 use mio::{Events, Poll, Token, Waker};
 use piece_store::{Job, Pool, PoolConfig};
@@ -34,7 +34,7 @@ use crate::command::Command;
 use crate::config::SessionConfig;
 use crate::descriptors::Descriptors;
 use crate::engine::{Action, Engine, EngineConfig, Families, LinkKey};
-use crate::event::{Event, EventKind};
+use crate::event::Event;
 use crate::limits::{
     self, MAX_STORE_JOBS, QUEUE_CAPACITY, RECEIVE_BUFFER, REFILL_INTERVAL, SLOW_TURN,
 };
@@ -45,6 +45,7 @@ use helpers::{FetchJob, Helpers, Reply};
 use listen::Listeners;
 use send::Sender as PayloadSender;
 use sockets::Sockets;
+use waiting_peers::WaitingPeers;
 
 /// Wakes the reactor, so that it reads its channels.
 type Wake = Arc<dyn Fn() + Send + Sync>;
@@ -467,24 +468,6 @@ impl Reactor {
             }
         }
         self.lasting.shrink_to(QUEUE_CAPACITY);
-    }
-}
-
-/// The peers in trackers' answers that the caller still holds.
-#[derive(Default)]
-struct WaitingPeers(Vec<Weak<Vec<TrackerPeer>>>);
-
-impl WaitingPeers {
-    /// Returns whether there is room for the peers in this event. If so, they count from now on.
-    fn admit(&mut self, event: &Event) -> bool {
-        let EventKind::Tracker { result: Ok(report), .. } = &event.kind else { return true };
-        self.0.retain(|peers| peers.strong_count() > 0);
-        let held: usize = self.0.iter().filter_map(Weak::upgrade).map(|peers| peers.len()).sum();
-        let room = held + report.peers.len() <= limits::MAX_WAITING_PEERS;
-        if room && !report.peers.is_empty() {
-            self.0.push(Arc::downgrade(&report.peers));
-        }
-        room
     }
 }
 
