@@ -62,6 +62,8 @@ pub struct SessionConfig {
     pub announce_ip: Option<IpAddr>,
     /// Whether peers of public torrents tell us of others, and we them (BEP 11).
     pub pex: bool,
+    /// Whether peers of public torrents are looked for in the local network (BEP 14).
+    pub lsd: bool,
     /// How peers of public torrents are found in the DHT (BEP 5); `None` if not at all.
     pub dht: Option<DhtConfig>,
 }
@@ -124,6 +126,7 @@ impl Default for SessionConfig {
             seed: None,
             announce_ip: None,
             pex: true,
+            lsd: false,
             dht: None,
         }
     }

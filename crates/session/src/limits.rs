@@ -9,9 +9,9 @@ pub const DEFAULT_MAX_DESCRIPTORS: usize = 1024;
 /// The least `max_descriptors` a session works with.
 pub const MIN_DESCRIPTORS: usize = 64;
 /// Descriptors that are neither links nor files nor of a thread: standard input and outputs, two
-/// for signals, the poll and its waker, two listeners, two UDP sockets, the pipe that payload is
-/// sent through, and three that the process may have inherited.
-pub const FIXED_DESCRIPTORS: usize = 16;
+/// for signals, the poll and its waker, two listeners, two UDP sockets and two for the local
+/// network, the pipe that payload is sent through, and three that the process may have inherited.
+pub const FIXED_DESCRIPTORS: usize = 18;
 /// Descriptors of one thread that asks trackers or looks names up.
 pub const HELPER_DESCRIPTORS: usize = 2;
 

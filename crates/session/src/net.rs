@@ -10,6 +10,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
+use mio::net::UdpSocket;
 use socket2::{Domain, Protocol, Socket, Type};
 
 /// Connections the kernel keeps until they are accepted.
@@ -101,6 +102,50 @@ pub(crate) fn connect_within(
     let socket = tcp_to(address, bind)?;
     socket.connect_timeout(&address.into(), timeout)?;
     Ok(socket.into())
+}
+
+/// Opens a socket on the port of a multicast group, which other programs use, too.
+pub(crate) fn multicast(group: SocketAddr) -> io::Result<std::net::UdpSocket> {
+    let any = if group.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { any_v6() };
+    let address = SocketAddr::new(any, group.port());
+    let socket = new_socket(address, Type::DGRAM, Protocol::UDP)?;
+    socket.set_nonblocking(true)?;
+    socket.set_reuse_address(true)?;
+    socket.bind(&address.into())?;
+    Ok(socket.into())
+}
+
+/// An interface of this machine, by one of its addresses and by number.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Membership {
+    pub(crate) ip: IpAddr,
+    pub(crate) index: u32,
+}
+
+/// Joins a multicast group on an interface. Joining again changes nothing.
+pub(crate) fn join(socket: &UdpSocket, group: IpAddr, interface: Membership) -> io::Result<()> {
+    let joined = match (group, interface.ip) {
+        (IpAddr::V4(group), IpAddr::V4(ip)) => socket.join_multicast_v4(&group, &ip),
+        (IpAddr::V6(group), _) => socket.join_multicast_v6(&group, interface.index),
+        (IpAddr::V4(_), IpAddr::V6(_)) => return Ok(()),
+    };
+    match joined {
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse => Ok(()),
+        joined => joined,
+    }
+}
+
+/// Has a socket send multicast datagrams from an interface.
+pub(crate) fn send_from(socket: &UdpSocket, ip: IpAddr, index: u32) -> io::Result<()> {
+    let socket = socket2::SockRef::from(socket);
+    match ip {
+        IpAddr::V4(ip) => socket.set_multicast_if_v4(&ip),
+        IpAddr::V6(_) => socket.set_multicast_if_v6(index),
+    }
+}
+
+fn any_v6() -> IpAddr {
+    Ipv6Addr::UNSPECIFIED.into()
 }
 
 fn tcp_to(address: SocketAddr, bind: Option<IpAddr>) -> io::Result<Socket> {

@@ -45,6 +45,7 @@ pub(crate) fn discovery_config(discovery: &DiscoveryArgs, trust: &TrustArgs) -> 
         max_descriptors: descriptors::raise_limit(),
         ports: discovery.port.0.clone(),
         ca_file: trust.ca_file.clone(),
+        lsd: !discovery.no_lsd && !is_local(),
         dht: (!discovery.no_dht).then(|| dht_config(discovery)),
         ..SessionConfig::default()
     }

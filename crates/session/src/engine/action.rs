@@ -59,6 +59,13 @@ pub enum Action {
         /// The bytes.
         bytes: Vec<u8>,
     },
+    /// Send a datagram to a multicast group, on every interface (BEP 14).
+    Multicast {
+        /// The group.
+        group: lsd::Group,
+        /// The bytes.
+        bytes: Vec<u8>,
+    },
     /// Pass an event to the user.
     Event(Event),
 }

@@ -101,6 +101,7 @@ impl<F> Engine<F> {
         self.feed_starved();
         self.drain_announces();
         self.drain_dht();
+        self.drain_lsd();
         self.dial();
     }
 
@@ -128,9 +129,7 @@ impl<F> Engine<F> {
         self.with_fetch(key, MetadataFetch::clear);
         if self.torrents.stop(key, status, reason, is_open) {
             self.drop_links_of(key);
-            if let Some(dht) = &mut self.dht {
-                dht.forget(key);
-            }
+            self.stop_seeking(key);
             self.advance_stop(key);
         }
     }

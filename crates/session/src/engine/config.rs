@@ -48,6 +48,8 @@ pub struct EngineConfig {
     pub families: Families,
     /// Whether peers of public torrents are told of each other, and name others (BEP 11).
     pub pex: bool,
+    /// Whether peers of public torrents are looked for in the local network (BEP 14).
+    pub lsd: bool,
     /// How peers of public torrents are found in the DHT; `None` if not at all.
     pub dht: Option<DhtConfig>,
     /// The seed of all random choices.
@@ -76,6 +78,7 @@ impl EngineConfig {
             announce_ip: None,
             families: Families { v4: true, v6: true },
             pex: true,
+            lsd: false,
             dht: None,
             seed,
         }

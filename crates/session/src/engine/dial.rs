@@ -1,6 +1,6 @@
 //! Connects to candidates: torrents that have one take turns.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use piece_store::TorrentKey;
@@ -58,7 +58,11 @@ impl<F> Engine<F> {
     }
 }
 
-/// Returns an IPv4-mapped IPv6 address as IPv4: it is the same peer.
+/// Returns an IPv4-mapped IPv6 address as IPv4: it is the same peer. Other addresses stay, with the
+/// interface of one that is link-local.
 pub(super) fn canonical(address: SocketAddr) -> SocketAddr {
-    SocketAddr::new(address.ip().to_canonical(), address.port())
+    match address.ip().to_canonical() {
+        IpAddr::V4(ip) => SocketAddr::new(ip.into(), address.port()),
+        IpAddr::V6(_) => address,
+    }
 }

@@ -1,14 +1,16 @@
-//! Peers come from the DHT, too.
+//! Peers come from the DHT and from the local network, too.
 
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use dht::Announce;
+use lsd::{Lsd, Network, Transmit};
 use piece_store::TorrentKey;
 use swarm::Source;
 
 use super::Engine;
 use super::action::Action;
+use super::dial::canonical;
 use super::keys::LinkKey;
 use crate::config::Description;
 
@@ -28,9 +30,56 @@ impl<F> Engine<F> {
         Some(self.dht.as_ref()?.save()?.encode())
     }
 
-    /// Looks for peers of a torrent in the DHT if it is public. One that has no metadata yet is
-    /// not announced: it may turn out private.
+    /// A datagram came from the local network.
+    pub fn handle_local_datagram(&mut self, now: Duration, from: SocketAddr, bytes: &[u8]) {
+        self.now = now;
+        if let Some(lsd) = &mut self.lsd {
+            lsd.handle_datagram(now, canonical(from), bytes);
+        }
+        self.settle();
+    }
+
+    /// This machine is in these networks now.
+    pub fn set_local_networks(&mut self, networks: Vec<Network>) {
+        if let Some(lsd) = &mut self.lsd {
+            lsd.set_networks(networks);
+        }
+    }
+
+    /// Looks for peers of a torrent in the DHT and in the local network, if it is public.
     pub(super) fn seek_peers(&mut self, key: TorrentKey) {
+        self.seek_in_dht(key);
+        self.seek_locally(key);
+    }
+
+    /// Looks for no more peers of a torrent there.
+    pub(super) fn stop_seeking(&mut self, key: TorrentKey) {
+        if let Some(dht) = &mut self.dht {
+            dht.forget(key);
+        }
+        if let Some(lsd) = &mut self.lsd {
+            lsd.stop(self.torrents[key].info_hash());
+        }
+    }
+
+    /// A link with trackers is not announced before its metadata is there: it may turn out private,
+    /// and its trackers name peers.
+    fn seek_locally(&mut self, key: TorrentKey) {
+        let Some(lsd) = &mut self.lsd else { return };
+        let torrent = &self.torrents[key];
+        let is_public = match &torrent.add.description {
+            Description::Link(link) => link.trackers.is_empty(),
+            Description::Metainfo(metainfo) => !metainfo.info().private(),
+        };
+        if is_public && torrent.swarm().is_some() {
+            lsd.announce(self.now, torrent.info_hash());
+        } else {
+            lsd.stop(torrent.info_hash());
+        }
+    }
+
+    /// One that has no metadata yet is not announced: it may turn out private.
+    fn seek_in_dht(&mut self, key: TorrentKey) {
         let Some(dht) = &mut self.dht else { return };
         let torrent = &self.torrents[key];
         let Some(swarm) = torrent.swarm().filter(|_| !torrent.is_private()) else {
@@ -82,6 +131,18 @@ impl<F> Engine<F> {
         }
         while let Some((torrent, peers)) = self.dht.as_mut().and_then(|dht| dht.poll_peers()) {
             self.take_candidates(torrent, Source::Dht, &peers);
+        }
+    }
+
+    pub(super) fn drain_lsd(&mut self) {
+        let Some(lsd) = &mut self.lsd else { return };
+        while let Some(Transmit { group, bytes }) = lsd.poll_transmit(self.now) {
+            self.actions.push_back(Action::Multicast { group, bytes });
+        }
+        while let Some(peer) = self.lsd.as_mut().and_then(Lsd::poll_event) {
+            if let Some(torrent) = self.torrents.by_info_hash(peer.info_hash) {
+                self.take_candidates(torrent, Source::Local, &[peer.address]);
+            }
         }
     }
 }

@@ -44,8 +44,9 @@ mod uploads;
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use lsd::Lsd;
 use piece_store::{Job, OsFile, TorrentKey};
-use rand::SeedableRng as _;
+use rand::{RngExt as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 
 pub use action::Action;
@@ -76,6 +77,7 @@ pub struct Engine<F = OsFile> {
     announces: Announces,
     metadata_memory: MetadataMemory,
     dht: Option<Box<DhtClient>>,
+    lsd: Option<Lsd>,
     disk: Disk<F>,
     actions: VecDeque<Action>,
     down: Bucket,
@@ -91,6 +93,8 @@ impl<F> Engine<F> {
         let announces = Announces::new(config.families, ChaCha8Rng::from_rng(&mut rng));
         let dht = config.dht.as_ref();
         let dht = dht.map(|dht| Box::new(DhtClient::new(dht, config.families, &mut rng)));
+        let lsd = config.lsd && config.listen_port != 0;
+        let lsd = lsd.then(|| Lsd::new(config.listen_port, rng.random()));
         Self {
             rng,
             torrents: Torrents::new(),
@@ -98,6 +102,7 @@ impl<F> Engine<F> {
             announces,
             metadata_memory: MetadataMemory::new(METADATA_MEMORY),
             dht,
+            lsd,
             disk: Disk::new(config.span_memory, config.open_files),
             actions: VecDeque::new(),
             down: Bucket::new(now, config.max_down),
@@ -122,7 +127,8 @@ impl<F> Engine<F> {
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Duration> {
         let dht = self.dht.as_ref().and_then(|dht| dht.poll_timeout());
-        let next = [self.torrents.next_timeout(), self.announces.poll_timeout(), dht];
+        let lsd = self.lsd.as_ref().and_then(Lsd::poll_timeout);
+        let next = [self.torrents.next_timeout(), self.announces.poll_timeout(), dht, lsd];
         next.into_iter().flatten().chain([self.links.poll_timeout()]).min()
     }
 

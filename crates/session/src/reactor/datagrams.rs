@@ -6,10 +6,14 @@ use std::net::SocketAddr;
 use mio::net::UdpSocket;
 use mio::{Interest, Registry, Token};
 
-use super::{UDP_V4, UDP_V6};
+use super::{Reactor, UDP_V4, UDP_V6};
 use crate::engine::Families;
 use crate::net::Both;
 
+/// Datagrams received in one turn.
+const DATAGRAMS_PER_TURN: usize = 256;
+/// The longest datagram that is received.
+const MAX_DATAGRAM: usize = 64 * 1024;
 /// Errors in a row after which a socket is not read until it is ready again.
 const MAX_ERRORS: usize = 64;
 
@@ -75,5 +79,39 @@ impl Datagrams {
                 error.kind() == io::ErrorKind::WouldBlock
             }
         }
+    }
+}
+
+impl Reactor {
+    pub(super) fn receive_datagrams(&mut self) {
+        if !std::mem::take(&mut self.datagrams.ready) {
+            return;
+        }
+        self.datagrams.take_turns();
+        for _ in 0..DATAGRAMS_PER_TURN {
+            let buffer = &mut self.receive_buffer[..MAX_DATAGRAM];
+            let Some((length, from)) = self.datagrams.receive(buffer) else { return };
+            let now = self.now();
+            self.engine.handle_datagram(now, from, &self.receive_buffer[..length]);
+        }
+        self.datagrams.ready = true;
+    }
+
+    pub(super) fn receive_local(&mut self) {
+        let Some(local) = &mut self.local else { return };
+        let received = local.receive(&mut self.receive_buffer[..MAX_DATAGRAM]);
+        let now = self.now();
+        for (from, bytes) in received {
+            self.engine.handle_local_datagram(now, from, &bytes);
+        }
+    }
+
+    pub(super) fn send_to_group(&mut self, group: lsd::Group, bytes: &[u8]) {
+        let now = self.now();
+        let Some(local) = &mut self.local else { return };
+        if let Some(networks) = local.look_at_interfaces(now) {
+            self.engine.set_local_networks(networks);
+        }
+        local.send(group, bytes);
     }
 }

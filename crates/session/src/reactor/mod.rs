@@ -14,6 +14,7 @@ mod datagrams;
 mod helpers;
 mod links;
 mod listen;
+mod local;
 mod send;
 mod sockets;
 mod waiting_peers;
@@ -43,6 +44,7 @@ use datagrams::Datagrams;
 pub(crate) use helpers::Fetchers;
 use helpers::{FetchJob, Helpers, Reply};
 use listen::Listeners;
+use local::LocalSockets;
 use send::Sender as PayloadSender;
 use sockets::Sockets;
 use waiting_peers::WaitingPeers;
@@ -55,13 +57,11 @@ const LISTENER_V4: Token = Token(1);
 const LISTENER_V6: Token = Token(2);
 const UDP_V4: Token = Token(3);
 const UDP_V6: Token = Token(4);
+const LOCAL_V4: Token = Token(5);
+const LOCAL_V6: Token = Token(6);
 /// The token of the first link. Those of the others follow.
-const FIRST_LINK: usize = 5;
+const FIRST_LINK: usize = 7;
 
-/// Datagrams received in one turn.
-const DATAGRAMS_PER_TURN: usize = 256;
-/// The longest datagram that is received.
-const MAX_DATAGRAM: usize = 64 * 1024;
 /// How long the reactor sleeps when there is nothing to wait for.
 const IDLE: Duration = Duration::from_secs(60);
 /// Readiness events taken from the system at a time.
@@ -77,6 +77,8 @@ struct Reactor {
     listeners: Listeners,
     ports: Ports,
     datagrams: Datagrams,
+    /// For peers in the local network; `None` if they are not looked for.
+    local: Option<LocalSockets>,
     accept_ready: bool,
     /// Nothing is accepted before this, since the system ran out of sockets.
     accept_at: Duration,
@@ -131,6 +133,7 @@ impl Setup<'_> {
             families,
             pex: config.pex,
             dht: config.dht.clone(),
+            lsd: config.lsd,
             seed,
         }
     }
@@ -218,6 +221,8 @@ impl Reactor {
             open_ports(&config.ports, config.listen, config.bind)?;
         let listeners = Listeners::register(tcp, poll.registry())?;
         let datagrams = Datagrams::register(udp, poll.registry())?;
+        let local = config.lsd && tcp_port != 0;
+        let local = local.then(|| LocalSockets::open(config.bind, poll.registry())).transpose()?;
         let ports = Ports { tcp: tcp_port, udp: udp_port };
         let engine = setup.engine_config(ports, datagrams.families());
         Ok(Self {
@@ -229,6 +234,7 @@ impl Reactor {
             listeners,
             ports,
             datagrams,
+            local,
             accept_ready: false,
             accept_at: Duration::ZERO,
             sockets: Sockets::default(),
@@ -275,6 +281,7 @@ impl Reactor {
         self.note_readiness(events);
         self.accept();
         self.receive_datagrams();
+        self.receive_local();
         self.run_actions();
         self.serve_links();
         let now = self.now();
@@ -297,7 +304,8 @@ impl Reactor {
 
     fn timeout(&self) -> Duration {
         let now = self.now();
-        if self.datagrams.ready || !self.failed_connects.is_empty() {
+        let local = self.local.as_ref().is_some_and(|local| local.ready);
+        if self.datagrams.ready || local || !self.failed_connects.is_empty() {
             return Duration::ZERO;
         }
         let accept = (self.accept_ready && !self.engine.is_crowded()).then_some(self.accept_at);
@@ -388,23 +396,10 @@ impl Reactor {
                 WAKER => {}
                 LISTENER_V4 | LISTENER_V6 => self.accept_ready = true,
                 UDP_V4 | UDP_V6 => self.datagrams.ready = true,
+                LOCAL_V4 | LOCAL_V6 => self.local.iter_mut().for_each(|local| local.ready = true),
                 Token(number) => self.sockets.note_readiness(number - FIRST_LINK, event),
             }
         }
-    }
-
-    fn receive_datagrams(&mut self) {
-        if !std::mem::take(&mut self.datagrams.ready) {
-            return;
-        }
-        self.datagrams.take_turns();
-        for _ in 0..DATAGRAMS_PER_TURN {
-            let buffer = &mut self.receive_buffer[..MAX_DATAGRAM];
-            let Some((length, from)) = self.datagrams.receive(buffer) else { return };
-            let now = self.now();
-            self.engine.handle_datagram(now, from, &self.receive_buffer[..length]);
-        }
-        self.datagrams.ready = true;
     }
 
     /// Runs the actions of the engine until there are none.
@@ -435,6 +430,7 @@ impl Reactor {
                         self.engine.handle_send_failed(now, to);
                     }
                 }
+                Action::Multicast { group, bytes } => self.send_to_group(group, &bytes),
                 Action::Event(event) => self.emit(event),
             }
         }

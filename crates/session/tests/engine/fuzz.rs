@@ -296,6 +296,7 @@ impl Machine {
             Action::Fetch { key, leg, .. } => self.fetches.push((key, leg)),
             Action::Resolve { host, .. } => self.names.push(host),
             Action::Datagram { to, bytes } => self.datagrams.push((to, bytes)),
+            Action::Multicast { .. } => panic!("nobody asked for local peers"),
             Action::Event(event) => {
                 if let EventKind::PieceVerified(piece) = event.kind {
                     assert!(self.verified[&event.torrent].contains(&piece.get()));

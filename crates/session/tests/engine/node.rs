@@ -45,6 +45,7 @@ pub(crate) struct Node {
     pub(crate) fetches: VecDeque<Fetch>,
     pub(crate) names: VecDeque<String>,
     pub(crate) datagrams: VecDeque<(SocketAddr, Vec<u8>)>,
+    pub(crate) multicasts: VecDeque<(lsd::Group, Vec<u8>)>,
 }
 
 pub(crate) fn config(seed: u64) -> EngineConfig {
@@ -85,6 +86,7 @@ impl Node {
             fetches: VecDeque::new(),
             names: VecDeque::new(),
             datagrams: VecDeque::new(),
+            multicasts: VecDeque::new(),
         }
     }
 
@@ -160,6 +162,7 @@ impl Node {
             }
             Action::Resolve { host, .. } => self.names.push_back(host),
             Action::Datagram { to, bytes } => self.datagrams.push_back((to, bytes)),
+            Action::Multicast { group, bytes } => self.multicasts.push_back((group, bytes)),
             Action::Event(event) => self.events.push((event.torrent, event.kind)),
         }
     }

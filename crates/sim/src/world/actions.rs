@@ -99,6 +99,7 @@ impl World {
                 let delay = self.trackers.delay();
                 self.after(delay, Event::Asked(id, bytes));
             }
+            Action::Multicast { .. } => return Err("a node looked for local peers".to_owned()),
             Action::Event(event) => return self.handle_report(node, event.kind),
         }
         Ok(())
