@@ -495,11 +495,9 @@ fn few_addresses_are_asked_at_the_start() {
         let nodes = compact(&nodes);
         let reply = Reply { nodes: Nodes::new(Family::V4, &nodes), ..Reply::new(node(0).0) };
         bench.dht.find_nodes(bench.now, node(next).0);
-        let sent = bench.drain();
+        let mut sent = bench.drain();
+        sent.extend(bench.wait(Duration::from_millis(300)));
         for to in bench.serve(sent, &reply) {
-            asked.entry(to).or_insert(bench.now);
-        }
-        for (to, _) in bench.wait(Duration::from_millis(300)) {
             asked.entry(to).or_insert(bench.now);
         }
     }
