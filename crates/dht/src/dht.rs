@@ -249,7 +249,7 @@ impl Dht {
     /// Returns how the node is doing.
     pub fn status(&self) -> Status {
         let nodes = |family: Family| self.overlay(family).map_or(0, |overlay| overlay.table.len());
-        let is_user = |search: &&Search| search.goal != Goal::Refresh;
+        let is_user = |search: &&Search| !search.goal.is_own();
         Status {
             nodes_v4: nodes(Family::V4),
             nodes_v6: nodes(Family::V6),
@@ -284,8 +284,8 @@ impl Dht {
         let key = self.take_key();
         let walk = |family| self.overlay(family).map(|_| Lookup::new(target, goal.stores()));
         let search = Search::new(now, goal, FAMILIES.map(walk));
-        let running = self.searches.values().filter(|search| search.goal != Goal::Refresh).count();
-        if goal == Goal::Refresh || running < MAX_LOOKUPS {
+        let running = self.searches.values().filter(|search| !search.goal.is_own()).count();
+        if running < MAX_LOOKUPS {
             self.searches.insert(key, search);
         } else if self.queue.len() < MAX_QUEUED_LOOKUPS {
             self.queue.push_back((key, search));

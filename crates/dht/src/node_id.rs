@@ -80,13 +80,13 @@ impl NodeId {
         id
     }
 
-    /// Returns the three bits that follow the first `bits`; past the end they are zero.
-    pub(crate) fn three_bits_after(&self, bits: u32) -> usize {
-        let bit = |at: u32| {
-            let byte = self.0.get(at as usize / 8).copied().unwrap_or(0);
-            usize::from(byte >> (7 - at % 8) & 1)
-        };
-        bit(bits) << 2 | bit(bits + 1) << 1 | bit(bits + 2)
+    /// Returns the `width` bits that follow the first `start`, as a number; past the end they are
+    /// zero. `width` is 16 at most.
+    pub(crate) fn bits_after(&self, start: u32, width: u32) -> usize {
+        let byte = |at: usize| u32::from(self.0.get(at).copied().unwrap_or(0));
+        let at = start as usize / 8;
+        let word = byte(at) << 16 | byte(at + 1) << 8 | byte(at + 2);
+        (word >> (24 - start % 8 - width)) as usize & ((1 << width) - 1)
     }
 
     fn words(&self) -> (u64, u64, u32) {
@@ -226,9 +226,11 @@ mod tests {
     fn bits_after_prefix() {
         let mut id = NodeId([0; 20]);
         id.0[1] = 0b0101_1000;
-        assert_eq!(id.three_bits_after(9), 0b101);
-        assert_eq!(id.three_bits_after(7), 0b001);
+        assert_eq!(id.bits_after(9, 3), 0b101);
+        assert_eq!(id.bits_after(7, 3), 0b001);
+        assert_eq!(id.bits_after(5, 7), 0b000_0101);
+        assert_eq!(id.bits_after(0, 16), 0b0101_1000);
         id.0[19] = 1;
-        assert_eq!(id.three_bits_after(159), 0b100);
+        assert_eq!(id.bits_after(159, 3), 0b100);
     }
 }

@@ -9,6 +9,7 @@ use bt_types::InfoHashV1;
 use crate::bloom::{BLOOM_LENGTH, Bloom};
 use crate::lookup::Lookup;
 use crate::message::{Method, Want};
+use crate::table::K;
 use crate::{Announce, Family, Stats};
 
 /// The most peers that one lookup reports.
@@ -26,11 +27,18 @@ pub(crate) enum Goal {
     Scrape { hash: InfoHashV1 },
     /// The nodes closest to the target, for the caller.
     Nodes,
-    /// The same, to fill the routing table.
+    /// The nodes closest to us, to join.
+    Join,
+    /// A few nodes on the way to a target, to fill the routing table.
     Refresh,
 }
 
 impl Goal {
+    /// Whether the node looks for it without being asked to.
+    pub(crate) fn is_own(&self) -> bool {
+        matches!(self, Self::Join | Self::Refresh)
+    }
+
     /// Whether something is stored at the end.
     pub(crate) fn stores(&self) -> bool {
         matches!(self, Self::Peers { announce: Announce::Port { .. }, .. })
@@ -69,7 +77,9 @@ impl Search {
             Goal::Scrape { hash } => {
                 Method::GetPeers { info_hash: hash, want, noseed: false, scrape: true }
             }
-            Goal::Nodes | Goal::Refresh => Method::FindNode { target: walk.target(), want },
+            Goal::Nodes | Goal::Join | Goal::Refresh => {
+                Method::FindNode { target: walk.target(), want }
+            }
         })
     }
 
@@ -114,6 +124,11 @@ impl Search {
     pub(crate) fn counts(&self) -> Option<(u32, u32)> {
         let (seeds, peers) = self.filters.as_deref()?;
         Some((seeds.estimate().round() as u32, peers.estimate().round() as u32))
+    }
+
+    /// Whether it has found enough before it is at its target.
+    pub(crate) fn is_satisfied(&self) -> bool {
+        self.goal == Goal::Refresh && self.stats.answered as usize >= K
     }
 
     /// When it gives up waiting for the first node to become known.

@@ -9,10 +9,12 @@ mod bucket;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use rand::{Rng, RngExt as _};
+
 use crate::NodeId;
 use crate::address::host;
 use crate::node_id::Distance;
-use bucket::Bucket;
+use bucket::{Bucket, Shape};
 
 /// The number of nodes in a bucket, in a list of nodes, and that hold a stored value.
 pub const K: usize = 8;
@@ -24,6 +26,9 @@ const MAX_BUCKETS: usize = 50;
 pub(crate) const QUESTIONABLE: Duration = Duration::from_secs(15 * 60);
 /// A node that left a query unanswered is checked after that time.
 const FAILED_AGAIN: Duration = Duration::from_secs(15);
+
+/// How often a target for a refresh is drawn.
+const DRAWS: usize = 8;
 
 /// A node that answered.
 #[derive(Debug, Clone)]
@@ -103,8 +108,8 @@ impl Table {
             self.evict(&id);
         }
         self.split_for(&node.id);
-        let (index, capacity) = (self.index(&node.id), self.capacity(&node.id));
-        self.buckets[index].insert(node, capacity, index as u32)
+        let shape = self.shape(self.index(&node.id));
+        self.buckets[shape.bits as usize].insert(node, shape)
     }
 
     /// Splits the last bucket while `id` belongs there and finds no room.
@@ -191,13 +196,26 @@ impl Table {
         Some((node.id, node.address))
     }
 
-    /// Returns the first bucket that has room, from `start` on: how many bits its nodes share with
-    /// us.
-    pub(crate) fn thin_bucket(&self, start: usize) -> Option<u32> {
+    /// Returns an id near which nodes are missing: of a bucket that has room, from a random one on,
+    /// and there, if that is soon found, of a slot without a node.
+    pub(crate) fn thin_target(&self, rng: &mut impl Rng) -> NodeId {
         let count = self.buckets.len();
-        let order = (0..count).map(|step| (start + step) % count);
-        let thin = order.into_iter().find(|index| self.buckets[*index].len() < capacity(*index));
-        thin.map(|index| index as u32)
+        let start = rng.random_range(0..count);
+        let mut order = (0..count).map(|step| (start + step) % count);
+        let thin = order.find(|index| self.buckets[*index].len() < capacity(*index));
+        let shape = self.shape(thin.unwrap_or(start));
+        let bucket = &self.buckets[shape.bits as usize];
+        let mut draw = || {
+            let deeper = if shape.is_last { rng.next_u32().leading_zeros() } else { 0 };
+            self.own.random_sharing(shape.bits + deeper, rng)
+        };
+        let is_missing = |target: &NodeId| {
+            let slot = shape.slot(target);
+            !bucket.live().iter().any(|node| shape.slot(&node.id) == slot)
+        };
+        let first = draw();
+        let draws = std::iter::once(first).chain(std::iter::repeat_with(draw)).take(DRAWS);
+        draws.into_iter().find(is_missing).unwrap_or(first)
     }
 
     /// Takes another id for ourselves and moves every node to the bucket where it belongs now.
@@ -219,7 +237,8 @@ impl Table {
         self.buckets.iter().map(Bucket::len).sum()
     }
 
-    pub(crate) fn bucket_count(&self) -> usize {
+    #[cfg(test)]
+    fn bucket_count(&self) -> usize {
         self.buckets.len()
     }
 
@@ -237,6 +256,11 @@ impl Table {
     fn index(&self, id: &NodeId) -> usize {
         let shared = self.own.distance(id).shared_bits() as usize;
         shared.min(self.buckets.len() - 1)
+    }
+
+    fn shape(&self, index: usize) -> Shape {
+        let is_last = index + 1 == self.buckets.len();
+        Shape { bits: index as u32, capacity: capacity(index), is_last }
     }
 
     fn capacity(&self, id: &NodeId) -> usize {

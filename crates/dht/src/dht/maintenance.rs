@@ -2,8 +2,6 @@
 
 use std::time::Duration;
 
-use rand::RngExt as _;
-
 use super::Dht;
 use crate::address::FAMILIES;
 use crate::lookup::Lookup;
@@ -16,8 +14,8 @@ const CHECK_GAP: Duration = Duration::from_secs(4);
 /// The time between two lookups that fill the table, once it has been filled.
 const REFRESH_EVERY: Duration = Duration::from_secs(15 * 60);
 /// The same at the start, and how many of these there are.
-const FIRST_REFRESHES: Duration = Duration::from_secs(10);
-const FIRST_REFRESH_COUNT: u32 = 6;
+const FIRST_REFRESHES: Duration = Duration::from_secs(3);
+const FIRST_REFRESH_COUNT: u32 = 40;
 /// The same while the table is thin.
 const THIN_REFRESHES: Duration = Duration::from_secs(30);
 /// How long silence lasts before the routers are asked, and the bounds of the time until they are
@@ -197,27 +195,20 @@ impl Dht {
             self.schedule.hasten(now, Some(self.schedule.refresh));
             return;
         }
-        if self.searches.values().any(|search| search.goal == Goal::Refresh) {
+        if self.searches.values().any(|search| search.goal.is_own()) {
             return;
         }
         let is_first = self.schedule.refreshes == 0;
-        let mut walks = [None, None];
-        for (overlay, walk) in self.overlays.iter().flatten().zip(&mut walks) {
-            let own = overlay.id();
-            let start = self.rng.random_range(0..overlay.table.bucket_count());
-            let target = match overlay.table.thin_bucket(start) {
-                _ if is_first || overlay.is_thin() => own,
-                Some(bits) => own.random_sharing(bits, &mut self.rng),
-                None => crate::NodeId::random(&mut self.rng),
-            };
+        let goal = if is_first { Goal::Join } else { Goal::Refresh };
+        let mut by_family = [None, None];
+        for overlay in self.overlays.iter().flatten() {
+            let joins = is_first || overlay.is_thin();
+            let target =
+                if joins { overlay.id() } else { overlay.table.thin_target(&mut self.rng) };
             let mut lookup = Lookup::new(target, false);
             if overlay.seed(&mut lookup) {
-                *walk = Some((overlay.family(), lookup));
+                by_family[overlay.family().index()] = Some(lookup);
             }
-        }
-        let mut by_family = [None, None];
-        for (family, lookup) in walks.into_iter().flatten() {
-            by_family[family.index()] = Some(lookup);
         }
         if by_family.iter().all(Option::is_none) {
             // Nobody is known yet, or any more.
@@ -226,7 +217,7 @@ impl Dht {
             return;
         }
         let key = self.take_key();
-        self.searches.insert(key, Search::new(now, Goal::Refresh, by_family));
+        self.searches.insert(key, Search::new(now, goal, by_family));
     }
 
     fn check_askers(&mut self, now: Duration) {

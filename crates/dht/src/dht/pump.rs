@@ -112,6 +112,9 @@ impl Dht {
     ) -> Step {
         let want = self.want(family);
         let Some(method) = search.method(family, want) else { return Step::Over };
+        if search.is_satisfied() {
+            return Step::Over;
+        }
         let others = search.walks[1 - family.index()].as_ref();
         let other_found = others.is_some_and(|walk| walk.closest().next().is_some());
         let (goal, wakes_at) = (search.goal, search.wakes_at());
@@ -188,7 +191,7 @@ impl Dht {
     fn finish(&mut self, now: Duration, key: LookupKey) -> Option<LookupKey> {
         let mut search = self.searches.remove(&key)?;
         search.stats.elapsed = now.saturating_sub(search.started);
-        if search.goal == Goal::Refresh {
+        if search.goal.is_own() {
             let is_thin = self.overlays.iter().flatten().any(super::Overlay::is_thin);
             self.schedule.handle_refreshed(now, is_thin);
             return None;
@@ -207,7 +210,7 @@ impl Dht {
 
     /// Starts a search that waits, if there is room.
     pub(super) fn start_queued(&mut self) -> Option<LookupKey> {
-        let running = self.searches.values().filter(|search| search.goal != Goal::Refresh).count();
+        let running = self.searches.values().filter(|search| !search.goal.is_own()).count();
         if running >= MAX_LOOKUPS {
             return None;
         }

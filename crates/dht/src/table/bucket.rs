@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use super::{Entry, Node};
+use super::{Entry, K, Node};
 use crate::NodeId;
 use crate::address::net;
 
@@ -12,6 +12,32 @@ pub(super) const REPLACEMENTS: usize = 8;
 pub(super) const MAX_NODE_FAILURES: u8 = 2;
 /// The same, if nothing could take its place.
 pub(super) const MAX_LONELY_FAILURES: u8 = 5;
+
+/// How many nodes of a slot a large bucket has while it fills.
+const NODES_PER_SLOT: usize = 2;
+
+/// What a bucket is like.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Shape {
+    /// How many bits all nodes share with us.
+    pub(super) bits: u32,
+    /// How many nodes it holds.
+    pub(super) capacity: usize,
+    /// Whether it also holds nodes that share more bits.
+    pub(super) is_last: bool,
+}
+
+impl Shape {
+    /// Returns the part of the range in which `id` is. With a node in each slot, a bucket has one
+    /// that is close to any target in its range.
+    pub(super) fn slot(self, id: &NodeId) -> usize {
+        id.bits_after(self.bits + 1, self.capacity.ilog2())
+    }
+
+    pub(super) fn slots(self) -> usize {
+        1 << self.capacity.ilog2()
+    }
+}
 
 /// A bucket.
 #[derive(Debug, Default)]
@@ -39,8 +65,8 @@ impl Bucket {
         None
     }
 
-    /// Adds a node that is not in the bucket. `bits` is how many bits all nodes here share with us.
-    pub(super) fn insert(&mut self, node: Node, capacity: usize, bits: u32) -> Entry {
+    /// Adds a node that is not in the bucket.
+    pub(super) fn insert(&mut self, node: Node, shape: Shape) -> Entry {
         let group = net(node.address);
         if let Some(at) = self.live.iter().position(|other| net(other.address) == group) {
             if self.live[at].failures == 0 {
@@ -49,13 +75,13 @@ impl Bucket {
             self.live[at] = node;
             return Entry::Added;
         }
-        if self.live.len() < capacity {
+        if self.live.len() < shape.capacity && !self.is_crowded(&node.id, shape) {
             // Growing by doubling would leave half of the memory unused.
             self.live.reserve_exact(if self.live.len() == self.live.capacity() { 8 } else { 0 });
             self.live.push(node);
             return Entry::Added;
         }
-        let Some(at) = self.worse_than(&node, bits) else {
+        let Some(at) = self.worse_than(&node, shape) else {
             self.keep(node);
             return Entry::Kept;
         };
@@ -69,7 +95,7 @@ impl Bucket {
     /// Returns the node whose place `node` takes: one that failed; else one of several whose ids
     /// are close together, if that of `node` is not among them, because spread ids save round trips;
     /// else one like it that does not fit its address, or takes more than twice as long to answer.
-    fn worse_than(&self, node: &Node, bits: u32) -> Option<usize> {
+    fn worse_than(&self, node: &Node, shape: Shape) -> Option<usize> {
         let worst = |nodes: &mut dyn Iterator<Item = usize>| {
             nodes.max_by_key(|at| (!self.live[*at].is_compliant(), self.live[*at].rtt))
         };
@@ -77,8 +103,8 @@ impl Bucket {
         if let Some(at) = failed.filter(|at| self.live[*at].failures > 0) {
             return Some(at);
         }
-        let slot = |id: &NodeId| id.three_bits_after(bits + 1);
-        let mut counts = [0; 8];
+        let slot = |id: &NodeId| shape.slot(id);
+        let mut counts = vec![0; shape.slots()];
         self.live.iter().for_each(|other| counts[slot(&other.id)] += 1);
         let own = slot(&node.id);
         let in_slot =
@@ -95,6 +121,14 @@ impl Bucket {
             _ => u32::from(node.rtt) * 2 < u32::from(other.rtt),
         };
         is_better.then_some(at)
+    }
+
+    /// Whether a large bucket has enough nodes like that one. A lookup finds many nodes that are
+    /// close together; places are kept for those of other lookups.
+    fn is_crowded(&self, id: &NodeId, shape: Shape) -> bool {
+        let slot = shape.slot(id);
+        let like = self.live.iter().filter(|other| shape.slot(&other.id) == slot);
+        shape.capacity > K && !shape.is_last && like.count() >= NODES_PER_SLOT
     }
 
     fn keep(&mut self, node: Node) {

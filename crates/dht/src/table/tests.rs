@@ -245,9 +245,9 @@ fn better_node_takes_a_place_in_full_bucket() {
         like.0[19] ^= 1 + bench.rng.random_range(0..100);
         (like, bench.address())
     };
-    let slot = id.three_bits_after(5);
+    let slot = id.bits_after(5, 3);
     let others = bench.nodes_sharing(4);
-    let is_only_one = others.iter().filter(|(id, _)| id.three_bits_after(5) == slot).count() == 1;
+    let is_only_one = others.iter().filter(|(id, _)| id.bits_after(5, 3) == slot).count() == 1;
     let (like_id, like_address) = like(&mut bench);
     assert_eq!(bench.answer_in(like_id, like_address, 50), Entry::Kept);
     let (like_id, like_address) = like(&mut bench);
@@ -261,7 +261,7 @@ fn ids_spread_over_full_bucket() {
     bench.add_many(4, 500);
     let nodes = bench.nodes_sharing(4);
     let slots: std::collections::BTreeSet<_> =
-        nodes.iter().map(|(id, _)| id.three_bits_after(5)).collect();
+        nodes.iter().map(|(id, _)| id.bits_after(5, 3)).collect();
     assert_eq!(slots.len(), 8);
 }
 

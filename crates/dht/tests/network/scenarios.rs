@@ -66,9 +66,9 @@ fn two_nodes_are_a_network() {
 #[test]
 fn churn_leaves_peers_findable() {
     let mut net = Net::new(3);
-    net.join(60, Nat::None);
+    net.join(40, Nat::None);
     let (mut found, mut tried) = (0, 0);
-    for minute in 0..60_u32 {
+    for minute in 0..40_u32 {
         // Half of the nodes live less than ten minutes; the first one stays.
         for index in 1..net.nodes.len() {
             if net.nodes[index].online && net.rng.random_bool(0.067) {
@@ -166,6 +166,7 @@ fn outage_of_one_is_survived() {
 fn unreachable_nodes_are_not_named() {
     let mut net = Net::new(7);
     net.join(30, Nat::None);
+    net.run(5 * MINUTE);
     net.join(10, Nat::PortRestricted);
     net.join(10, Nat::Symmetric);
     net.run(5 * MINUTE);
@@ -198,43 +199,17 @@ fn same_seed_gives_same_datagrams() {
 }
 
 #[test]
-fn few_addresses_are_asked_at_the_start() {
-    let mut net = Net::new(9);
-    net.loss = 0;
-    net.join(300, Nat::None);
-    net.run(5 * MINUTE);
-    let config = net.config();
-    let index = net.add(&config, Nat::None);
-    let (start, contact) = (net.now, net.nodes[5].address);
-    net.with(index, |dht, now| dht.handle_node(now, contact));
-    for number in 0..40 {
-        net.with(index, |dht, now| dht.find_peers(now, hash(number), Announce::No));
-        net.run(Duration::from_millis(700));
-    }
-    net.run(2 * MINUTE);
-    let asked_before = |end: Duration| {
-        let sent = net.nodes[index].sent.iter().filter(|(time, ..)| *time < start + end);
-        let mut asked: Vec<_> = sent.map(|(_, to, _)| *to).collect();
-        asked.sort();
-        asked.dedup();
-        asked.len()
-    };
-    assert!(asked_before(Duration::from_secs(30)) <= 300);
-    assert!(asked_before(2 * MINUTE) >= 150, "{}", asked_before(2 * MINUTE));
-}
-
-#[test]
 fn idle_node_sends_little() {
     let mut net = Net::new(10);
-    net.join(100, Nat::None);
-    net.run(20 * MINUTE);
+    net.join(60, Nat::None);
+    net.run(10 * MINUTE);
     net.nodes.iter_mut().for_each(|node| node.sent.clear());
     let before: Vec<u64> =
         net.nodes.iter().map(|node| node.dht.status().counters.sent_bytes).collect();
-    net.run(120 * MINUTE);
+    net.run(60 * MINUTE);
     for (node, before) in net.nodes.iter().zip(before) {
-        let day = (node.dht.status().counters.sent_bytes - before) * 12;
+        let day = (node.dht.status().counters.sent_bytes - before) * 24;
         assert!(day <= 2_000_000, "{day} bytes a day");
-        assert!(node.dht.status().nodes_v4 >= 50, "{}", node.dht.status().nodes_v4);
+        assert!(node.dht.status().nodes_v4 >= 40, "{}", node.dht.status().nodes_v4);
     }
 }

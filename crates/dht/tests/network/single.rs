@@ -482,6 +482,36 @@ fn named_victim_gets_two_datagrams_a_minute() {
 }
 
 #[test]
+fn few_addresses_are_asked_at_the_start() {
+    let mut bench = Bench::new(&config());
+    let start = bench.now;
+    bench.meet(1);
+    let mut asked = std::collections::BTreeMap::new();
+    let mut next = 1;
+    while bench.now < start + Duration::from_secs(180) {
+        // Node 0 names ever new nodes, none of which answers.
+        let nodes: Vec<_> = (next..next + 8).map(node).collect();
+        next += 8;
+        let nodes = compact(&nodes);
+        let reply = Reply { nodes: Nodes::new(Family::V4, &nodes), ..Reply::new(node(0).0) };
+        bench.dht.find_nodes(bench.now, node(next).0);
+        let mut sent = bench.drain();
+        sent.extend(bench.wait(Duration::from_millis(300)));
+        for to in bench.serve(sent, &reply) {
+            asked.entry(to).or_insert(bench.now);
+        }
+    }
+    let within = |from: u64, period: u64| {
+        let from = start + Duration::from_secs(from);
+        let to = from + Duration::from_secs(period);
+        asked.values().filter(|time| (from..to).contains(time)).count()
+    };
+    assert!((250..=300).contains(&within(0, 30)), "{}", within(0, 30));
+    let most = (0..120).map(|from| within(from, 59)).max().expect("a period");
+    assert!((500..=600).contains(&most), "{most}");
+}
+
+#[test]
 fn lookups_are_limited() {
     let mut bench = Bench::new(&config());
     bench.meet(1);

@@ -1,0 +1,121 @@
+//! How many queries one node answers per second and core, in memory and without budgets.
+//!
+//! `cargo run --release -p dht --example throughput [SECONDS]`
+
+#![allow(clippy::disallowed_methods, clippy::disallowed_types)] // A clock, to measure with.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::time::{Duration, Instant};
+
+use bt_types::InfoHashV1;
+use dht::message::{Body, Message, Method, Query, Reply, Want};
+use dht::{Config, Dht, NodeId};
+use rand::{RngExt as _, SeedableRng as _};
+use rand_chacha::ChaCha8Rng;
+
+/// How many different queries are asked in turn.
+const QUERIES: usize = 4096;
+/// How many torrents have peers, and how many each.
+const TORRENTS: usize = 100;
+const PEERS: u32 = 60;
+
+fn main() {
+    let seconds = std::env::args().nth(1).map_or(2.0, |text| text.parse().expect("seconds"));
+    let mut rng = ChaCha8Rng::seed_from_u64(1);
+    let mut dht = Dht::new(&Config { throttle: false, v6: false, ..Config::new([1; 32]) });
+    let now = Duration::from_secs(1);
+    meet(&mut dht, now, &mut rng);
+    let torrents: Vec<InfoHashV1> = (0..TORRENTS).map(|_| InfoHashV1(rng.random())).collect();
+    torrents.iter().for_each(|torrent| announce(&mut dht, now, *torrent));
+    let status = dht.status();
+    println!("{} nodes, {} peers, {} bytes", status.nodes_v4, status.peers, status.memory);
+    let want = Want::default();
+    let find_node = |rng: &mut ChaCha8Rng| Method::FindNode { target: NodeId::random(rng), want };
+    let get = |info_hash| Method::GetPeers { info_hash, want, noseed: false, scrape: false };
+    let get_known = |rng: &mut ChaCha8Rng| get(torrents[rng.random_range(0..TORRENTS)]);
+    let get_unknown = |rng: &mut ChaCha8Rng| get(InfoHashV1(rng.random()));
+    measure("ping", seconds, &mut dht, now, &mut rng, |_| Method::Ping);
+    measure("find_node", seconds, &mut dht, now, &mut rng, find_node);
+    measure("get_peers without peers", seconds, &mut dht, now, &mut rng, get_unknown);
+    measure("get_peers with 50 peers", seconds, &mut dht, now, &mut rng, get_known);
+}
+
+/// Asks the node for `seconds` and prints how many queries it answered per second.
+fn measure(
+    name: &str,
+    seconds: f64,
+    dht: &mut Dht,
+    now: Duration,
+    rng: &mut ChaCha8Rng,
+    mut method: impl FnMut(&mut ChaCha8Rng) -> Method<'static>,
+) {
+    let queries: Vec<(SocketAddr, Vec<u8>)> = (0..QUERIES)
+        .map(|_| {
+            let query = Query { id: NodeId::random(rng), method: method(rng) };
+            (address(rng.random()), encode(Body::Query(query), b"tt"))
+        })
+        .collect();
+    let (mut answered, mut bytes) = (0_u64, 0_u64);
+    let start = Instant::now();
+    while start.elapsed().as_secs_f64() < seconds {
+        for (from, query) in &queries {
+            dht.handle_datagram(now, *from, query);
+            while let Some(transmit) = dht.poll_transmit(now) {
+                answered += 1;
+                bytes += transmit.bytes.len() as u64;
+            }
+        }
+    }
+    let rate = answered as f64 / start.elapsed().as_secs_f64();
+    println!("{name:24} {rate:>9.0} per second, {} bytes each", bytes / answered.max(1));
+}
+
+/// Has the node meet others until its table is full.
+fn meet(dht: &mut Dht, now: Duration, rng: &mut ChaCha8Rng) {
+    for _ in 0..4000 {
+        let ip = Ipv4Addr::from_bits(rng.random());
+        if !bt_types::is_public(ip.into()) {
+            continue;
+        }
+        let id = NodeId::for_address(ip.into(), rng);
+        dht.ping(now, (ip, 6881).into());
+        let mut answers = Vec::new();
+        while let Some(transmit) = dht.poll_transmit(now) {
+            let message = Message::decode(transmit.bytes).expect("a query");
+            answers.push((transmit.to, encode(Body::Reply(Reply::new(id)), message.transaction)));
+        }
+        answers.iter().for_each(|(from, answer)| dht.handle_datagram(now, *from, answer));
+        while dht.poll_event().is_some() {}
+    }
+    while dht.poll_transmit(now).is_some() {}
+}
+
+/// Has peers announce the torrent.
+fn announce(dht: &mut Dht, now: Duration, info_hash: InfoHashV1) {
+    for number in 0..PEERS {
+        let id = NodeId([7; 20]);
+        let from = address(number * 0x0001_0203);
+        let method =
+            Method::GetPeers { info_hash, want: Want::default(), noseed: false, scrape: false };
+        dht.handle_datagram(now, from, &encode(Body::Query(Query { id, method }), b"tt"));
+        let answer = dht.poll_transmit(now).expect("an answer").bytes.to_vec();
+        let Ok(Message { body: Body::Reply(Reply { token: Some(token), .. }), .. }) =
+            Message::decode(&answer)
+        else {
+            continue;
+        };
+        let method = Method::AnnouncePeer { info_hash, port: Some(6881), seed: false, token };
+        dht.handle_datagram(now, from, &encode(Body::Query(Query { id, method }), b"tt"));
+        while dht.poll_transmit(now).is_some() {}
+    }
+}
+
+fn address(number: u32) -> SocketAddr {
+    (Ipv4Addr::from_bits(0x2d00_0000 | number >> 4), 6881).into()
+}
+
+fn encode(body: Body<'_>, transaction: &[u8]) -> Vec<u8> {
+    let mut out = Vec::new();
+    Message { transaction, body, ip: None, read_only: false, version: None }.encode(&mut out);
+    out
+}
