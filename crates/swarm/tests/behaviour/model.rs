@@ -121,7 +121,13 @@ impl Model {
     fn step(&mut self, choices: &mut Choices<'_>) {
         match choices.byte() {
             0..=11 => self.join(choices),
-            12..=15 => self.wanted(choices.number()),
+            12 => self.wanted(choices.number()),
+            13 => self.bench.swarm.make_room(self.bench.now),
+            14 => self.bench.swarm.set_private(self.bench.now),
+            15 => {
+                let (number, now) = (u64::from(choices.byte() % 16), self.bench.now);
+                self.bench.swarm.ban(now, address(number), peer_id(number));
+            }
             16..=27 => self.pass(u64::from(choices.number() >> 15)),
             28 => self.stop(),
             29..=31 => self.begin_transfer(),
@@ -247,12 +253,19 @@ impl Model {
         let number = choices.byte();
         let piece = self.bench.piece(u32::from(number) % PIECES);
         let block = self.bench.block(piece.get(), 0);
+        let is_early = self.setup.is_some();
         let (now, swarm) = (self.bench.now, &mut self.bench.swarm);
         let Some(peer) = self.peers.get_mut(&key) else { return };
         match op {
             62..=65 => {
                 swarm.handle_disconnected(now, key, DisconnectReason::Closed);
                 self.peers.remove(&key);
+            }
+            // If it has another length than the torrent's, the peer is disconnected at the start.
+            66 if is_early => {
+                let bits = vec![0xff; number.into()];
+                swarm.handle_bitfield(now, key, 0, &bits, true);
+                peer.has = u32::MAX;
             }
             66..=71 => {
                 let bits = [number, choices.byte() & 0xf0 | u8::from(number == 7)];
@@ -268,7 +281,14 @@ impl Model {
                 swarm.handle_have_none(now, key);
                 peer.has = 0;
             }
-            82..=89 => {
+            // Nobody could check the index: the geometry was unknown.
+            82 => swarm.handle_unchecked_have(now, key, PIECES + u32::from(number) * 9000),
+            83 => swarm.handle_unchecked_allowed_fast(now, key, PIECES + u32::from(number)),
+            84..=86 => {
+                swarm.handle_unchecked_have(now, key, piece.get());
+                peer.has |= 1 << piece.get();
+            }
+            87..=89 => {
                 swarm.handle_have(now, key, piece);
                 peer.has |= 1 << piece.get();
             }
@@ -283,7 +303,11 @@ impl Model {
                 swarm.handle_unchoke(now, key);
                 peer.choked = false;
             }
-            112..=115 if peer.fast => {
+            112 if peer.fast => {
+                swarm.handle_unchecked_allowed_fast(now, key, piece.get());
+                peer.allowed.insert(piece);
+            }
+            113..=115 if peer.fast => {
                 swarm.handle_allowed_fast(now, key, piece);
                 peer.allowed.insert(piece);
             }
