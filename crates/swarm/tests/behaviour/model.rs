@@ -253,7 +253,6 @@ impl Model {
         let number = choices.byte();
         let piece = self.bench.piece(u32::from(number) % PIECES);
         let block = self.bench.block(piece.get(), 0);
-        let is_early = self.setup.is_some();
         let (now, swarm) = (self.bench.now, &mut self.bench.swarm);
         let Some(peer) = self.peers.get_mut(&key) else { return };
         match op {
@@ -261,12 +260,7 @@ impl Model {
                 swarm.handle_disconnected(now, key, DisconnectReason::Closed);
                 self.peers.remove(&key);
             }
-            // If it has another length than the torrent's, the peer is disconnected at the start.
-            66 if is_early => {
-                let bits = vec![0xff; number.into()];
-                swarm.handle_bitfield(now, key, 0, &bits, true);
-                peer.has = u32::MAX;
-            }
+            66 if self.setup.is_some() => self.name_unchecked(key, op, number.into()),
             66..=71 => {
                 let bits = [number, choices.byte() & 0xf0 | u8::from(number == 7)];
                 swarm.handle_bitfield(now, key, 0, &bits[..1], false);
@@ -281,13 +275,7 @@ impl Model {
                 swarm.handle_have_none(now, key);
                 peer.has = 0;
             }
-            // Nobody could check the index: the geometry was unknown.
-            82 => swarm.handle_unchecked_have(now, key, PIECES + u32::from(number) * 9000),
-            83 => swarm.handle_unchecked_allowed_fast(now, key, PIECES + u32::from(number)),
-            84..=86 => {
-                swarm.handle_unchecked_have(now, key, piece.get());
-                peer.has |= 1 << piece.get();
-            }
+            82..=86 => self.name_unchecked(key, op, number.into()),
             87..=89 => {
                 swarm.handle_have(now, key, piece);
                 peer.has |= 1 << piece.get();
@@ -303,11 +291,7 @@ impl Model {
                 swarm.handle_unchoke(now, key);
                 peer.choked = false;
             }
-            112 if peer.fast => {
-                swarm.handle_unchecked_allowed_fast(now, key, piece.get());
-                peer.allowed.insert(piece);
-            }
-            113..=115 if peer.fast => {
+            112..=115 if peer.fast => {
                 swarm.handle_allowed_fast(now, key, piece);
                 peer.allowed.insert(piece);
             }
@@ -325,6 +309,30 @@ impl Model {
                 }
             }
             _ => self.answer(key, op, number.into()),
+        }
+    }
+
+    /// A peer names pieces that nobody could check, because the geometry was unknown.
+    fn name_unchecked(&mut self, key: PeerKey, op: u8, number: u32) {
+        let (now, swarm) = (self.bench.now, &mut self.bench.swarm);
+        let Some(peer) = self.peers.get_mut(&key) else { return };
+        let (index, beyond) = (number % PIECES, PIECES + number * 9000);
+        match op {
+            // Unless it has the torrent's length, the peer is disconnected at the start.
+            66 => {
+                swarm.handle_bitfield(now, key, 0, &vec![0xff; number as usize], true);
+                peer.has = u32::MAX;
+            }
+            82 => swarm.handle_unchecked_have(now, key, beyond),
+            83 => swarm.handle_unchecked_allowed_fast(now, key, beyond),
+            84 if peer.fast => {
+                swarm.handle_unchecked_allowed_fast(now, key, index);
+                peer.allowed.insert(self.bench.piece(index));
+            }
+            _ => {
+                swarm.handle_unchecked_have(now, key, index);
+                peer.has |= 1 << index;
+            }
         }
     }
 
