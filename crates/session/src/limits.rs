@@ -67,7 +67,9 @@ pub const MAX_METADATA_LENGTH: u32 = 32 << 20;
 pub const METADATA_MEMORY: usize = 64 << 20;
 /// Versions of one torrent's metadata that are fetched side by side.
 pub const MAX_ASSEMBLIES: usize = 4;
-/// A version gives way to another one after this time without a new piece.
+/// A version gives way to another one after this time without a new piece. It is the length of its
+/// first turn, too, after which it gives way in any case. After each turn that it has used up, the
+/// next is twice as long.
 pub const METADATA_STALL: Duration = Duration::from_secs(2);
 /// How often requests for metadata are checked for their age.
 pub const METADATA_TICK: Duration = Duration::from_millis(500);

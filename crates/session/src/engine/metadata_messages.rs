@@ -9,6 +9,7 @@ use piece_store::{CheckedInfo, InfoError, TorrentKey};
 use super::Engine;
 use super::keys::LinkKey;
 use super::metadata::{MetadataFetch, MetadataMemory, Sender};
+use super::torrent::IGNORED_PEERS;
 use crate::event::{ErrorClass, EventKind, StopReason, TorrentError};
 use crate::limits::{MAX_METADATA_LENGTH, MAX_METADATA_QUEUE, METADATA_COPIES};
 
@@ -113,8 +114,9 @@ impl<F> Engine<F> {
     ) {
         match result {
             Ok(CheckedInfo { metainfo, digests }) => {
-                let liars =
-                    self.with_fetch(key, |fetch, memory| fetch.handle_right(&digests, memory));
+                let info = metainfo.raw_info();
+                let liars = self
+                    .with_fetch(key, |fetch, memory| fetch.handle_right(info, &digests, memory));
                 let Some(liars) = liars else { return };
                 liars.into_iter().for_each(|liar| self.ban(key, liar));
                 self.handle_metainfo(key, *metainfo);
@@ -143,11 +145,14 @@ impl<F> Engine<F> {
     fn handle_metainfo(&mut self, key: TorrentKey, metainfo: metainfo::Metainfo) {
         let metainfo = Arc::new(metainfo);
         let torrent = &mut self.torrents[key];
-        torrent.set_metainfo(self.now, Arc::clone(&metainfo));
+        let ignores_peers = torrent.set_metainfo(self.now, Arc::clone(&metainfo));
         let await_selection = torrent.add.await_selection;
         self.seek_peers(key);
         self.send_hellos(key);
         self.emit(key, EventKind::MetadataReceived(metainfo));
+        if ignores_peers {
+            self.emit(key, EventKind::Warning(IGNORED_PEERS.to_owned()));
+        }
         if !await_selection {
             self.open(key);
         }

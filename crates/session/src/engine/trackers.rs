@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bt_types::{AnnounceReply, AnnounceRequest};
 use piece_store::TorrentKey;
-use swarm::{AnnounceFailure, Source, TrackerIndex};
+use swarm::{AnnounceFailure, TrackerIndex};
 
 use super::announce::{Answer, Fetched, Resolved};
 use super::datagram::{Datagram, classify};
@@ -54,8 +54,8 @@ impl<F> Engine<F> {
                 Answer::Finished { torrent, tracker, url, result } => {
                     self.handle_announced(torrent, tracker, url, result);
                 }
-                Answer::Peers { torrent, peers } => {
-                    self.take_candidates(torrent, Source::Tracker, &peers);
+                Answer::Peers { torrent, source, peers } => {
+                    self.take_candidates(torrent, source, &peers);
                 }
             }
             self.send_due_announces();

@@ -1,6 +1,8 @@
 //! An engine under random input from peers, store, trackers and user. It announces and serves
-//! verified pieces only, sends legal messages, ends each link and job once, and every stop ends.
+//! verified pieces only, sends legal messages, ends each link and job once, and every stop ends. Of
+//! metadata it serves the right bytes only, and requests pieces that there may be.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
 use std::path::Path;
@@ -8,8 +10,11 @@ use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use bt_types::{AnnounceReply, Bitfield, Geometry, PeerHost, PeerId, PieceIndex, TrackerPeer};
-use metainfo::{Builder, Metainfo, Naming, Sha1Digest};
-use peer_wire::{ExtensionHandshake, Handshake, Message, Reserved, WireRequest};
+use metainfo::{Builder, Magnet, Metainfo, Naming, Sha1Digest};
+use peer_wire::{
+    ExtensionHandshake, Handshake, METADATA_PIECE_LENGTH, Message, MetadataMessage, Reserved,
+    UT_METADATA, UT_METADATA_ID, WireRequest,
+};
 use piece_store::{
     CheckedInfo, CommitResult, Done, Extent, InfoError, Job, Opened, Operation, StoreError,
 };
@@ -25,13 +30,19 @@ const MAX_LINKS: usize = 6;
 /// More actions than an engine asks for at one moment.
 const MAX_ACTIONS: usize = 100_000;
 
-/// A torrent of small pieces, and one whose pieces are staged span by span. Their data is never
-/// used.
+/// The id under which peers accept messages of the metadata extension.
+const PEERS_METADATA_ID: u8 = 3;
+/// The longest metadata that an engine fetches.
+const MAX_METADATA: u32 = 32 << 20;
+
+/// A torrent of small pieces, and one whose pieces are staged span by span, and whose metadata has
+/// three pieces. Their data is never used.
 static TORRENTS: LazyLock<[Arc<Metainfo>; 2]> = LazyLock::new(|| {
     [("a", 32 << 10, 5 * (32 << 10) - 7), ("b", 3 << 20, (6 << 20) + 5)].map(
         |(name, piece_length, length)| {
             let builder = Builder::new(name).piece_length(piece_length).length(length);
             let builder = builder.tracker("http://a.example/announce").tracker("udp://b.example:1");
+            let builder = if name == "b" { builder.source("s".repeat(40_000)) } else { builder };
             let hashes =
                 vec![Sha1Digest([7; 20]); length.div_ceil(u64::from(piece_length)) as usize];
             Arc::new(builder.build(&hashes).expect("a good torrent"))
@@ -74,6 +85,10 @@ struct Link {
     shaken: bool,
     /// Requests of the engine without an answer.
     asked: VecDeque<WireRequest>,
+    /// The last requests of the engine for metadata without an answer.
+    asked_metadata: VecDeque<u32>,
+    /// The longest metadata that the peer claimed.
+    claimed: u32,
 }
 
 struct Machine {
@@ -119,13 +134,23 @@ impl Machine {
             names: Vec::new(),
             datagrams: Vec::new(),
         };
-        machine.add(usize::from(flags >> 3 & 1));
+        machine.add(usize::from(flags >> 3 & 1), flags >> 4);
         machine.act();
         machine
     }
 
-    fn add(&mut self, torrent: usize) {
-        let add = AddTorrent::new(Arc::clone(&TORRENTS[torrent]), "/save");
+    /// Adds a torrent by its metainfo or, if bit 0 of `how` is set, by a link; it waits for a
+    /// selection if bit 1 is set, too.
+    fn add(&mut self, torrent: usize, how: u8) {
+        let metainfo = &TORRENTS[torrent];
+        let add = if how & 1 == 0 {
+            AddTorrent::new(Arc::clone(metainfo), "/save")
+        } else {
+            let peers = ["10.0.0.1:6882", "peer0.example:1"].map(str::to_owned).into();
+            let link = Magnet { peers, ..metainfo.magnet() };
+            AddTorrent::from_link(Arc::new(link), "/save")
+        };
+        let add = AddTorrent { await_selection: how & 2 != 0, ..add };
         let added = self.engine.add(self.now, add);
         assert_eq!(added.is_ok(), self.keys[torrent].is_none(), "{added:?}");
         if let Ok(key) = added {
@@ -152,7 +177,7 @@ impl Machine {
 
     fn command(&mut self, op: u8, choices: &mut Choices<'_>) {
         let torrent = choices.below(2);
-        let Some(key) = self.keys[torrent] else { return self.add(torrent) };
+        let Some(key) = self.keys[torrent] else { return self.add(torrent, op) };
         match op {
             0 => self.engine.stop(self.now, key),
             1 | 2 => self.engine.resume(self.now, key),
@@ -162,6 +187,10 @@ impl Machine {
                 self.engine.set_limits(self.now, choices.coin().then_some(rate), Some(rate));
             }
             5 => self.engine.pause_dialing(self.now),
+            6 => {
+                let selected = choices.coin().then(|| vec![choices.coin()]);
+                self.engine.select(self.now, key, selected);
+            }
             _ => {
                 let peers: Vec<_> = choices.bytes(3).iter().map(|n| address(*n)).collect();
                 self.engine.add_peers(self.now, key, &peers);
@@ -212,6 +241,12 @@ impl Machine {
             0xf0..0xf4 => {
                 self.engine.handle_closed(self.now, key, (op & 1 == 0).then_some("reset"));
             }
+            0xf4..0xf8 => {
+                let mut wire = Vec::new();
+                self.metadata_message(key, choices, &mut wire);
+                self.receive(key, &wire);
+            }
+            0xf8..0xfb => self.answer_metadata(key, op, choices.byte()),
             // The socket has room for that many bytes.
             _ => self.send(key, usize::from(choices.byte()) << 8),
         }
@@ -251,6 +286,63 @@ impl Machine {
             let (first, second) = wire.split_at(cut.min(wire.len()));
             self.receive(key, first);
             self.receive(key, second);
+        }
+    }
+
+    /// Appends a message of the metadata extension that the peer sends, or an extension handshake
+    /// that claims a length.
+    fn metadata_message(&mut self, key: LinkKey, choices: &mut Choices<'_>, wire: &mut Vec<u8>) {
+        let Some(link) = self.links.get_mut(&key) else { return };
+        let kind = choices.byte();
+        let piece = u32::from(kind >> 4);
+        match kind & 0xf {
+            0..8 => {
+                let right = TORRENTS[link.torrent].raw_info().len() as u32;
+                let size = match kind & 7 {
+                    0..4 => right,
+                    4 => right + piece + 1,
+                    5 => piece * 9000,
+                    6 => MAX_METADATA + 1 - piece % 2,
+                    _ => choices.number(),
+                };
+                link.claimed = link.claimed.max(size);
+                let id = if kind == 0xf7 { 0 } else { PEERS_METADATA_ID };
+                let messages = BTreeMap::from([(UT_METADATA.to_owned(), id)]);
+                let metadata_size = Some(size);
+                let hello = ExtensionHandshake { messages, metadata_size, ..Default::default() };
+                Message::Extended { id: 0, payload: &hello.encode() }.encode(wire);
+            }
+            8..11 => encode_metadata(&MetadataMessage::Request { piece }, wire),
+            11 => encode_metadata(&MetadataMessage::Reject { piece }, wire),
+            _ => {
+                let bytes = Cow::Owned(vec![kind; usize::from(choices.byte()) << 6 | 1]);
+                let total_size = choices.coin().then_some(piece);
+                encode_metadata(&MetadataMessage::Data { piece, total_size, bytes }, wire);
+            }
+        }
+    }
+
+    /// The peer answers requests for metadata, well or badly.
+    fn answer_metadata(&mut self, key: LinkKey, op: u8, how: u8) {
+        let times = if op == 0xf8 { 1 } else { 64 };
+        for _ in 0..times {
+            let Some(link) = self.links.get_mut(&key) else { return };
+            let Some(piece) = link.asked_metadata.pop_front() else { return };
+            let mut bytes = right_metadata(link.torrent, piece).to_vec();
+            match how % 8 {
+                0 if !bytes.is_empty() => bytes[0] ^= 1,
+                1 => bytes = vec![how; METADATA_PIECE_LENGTH as usize],
+                2 => bytes.truncate(how.into()),
+                _ => {}
+            }
+            let message = if how % 8 == 3 || bytes.is_empty() {
+                MetadataMessage::Reject { piece }
+            } else {
+                MetadataMessage::Data { piece, total_size: None, bytes: Cow::Owned(bytes) }
+            };
+            let mut wire = Vec::new();
+            encode_metadata(&message, &mut wire);
+            self.receive(key, &wire);
         }
     }
 
@@ -392,6 +484,10 @@ impl Machine {
                 assert!(link.asked.len() <= 2000, "asked without end");
             }
             Message::Cancel(request) => link.asked.retain(|asked| asked != request),
+            Message::Extended { id: PEERS_METADATA_ID, payload } => {
+                let message = MetadataMessage::decode(payload).expect("a message of BEP 9");
+                check_metadata(link, &message);
+            }
             _ => {}
         }
     }
@@ -408,13 +504,17 @@ impl Machine {
         let broken = outcome >= 0xf0;
         let result = if broken { Err(broken_disk()) } else { Ok(()) };
         match job {
-            Job::CheckInfo { torrent, attempt, info, .. } => {
-                let result = if broken {
-                    Err(InfoError::Hash { digests: Vec::new() })
+            Job::CheckInfo { torrent, attempt, link, info } => {
+                let digests = info.chunks(METADATA_PIECE_LENGTH as usize).map(testkit::sha1);
+                let digests: Vec<Sha1Digest> = digests.collect();
+                let result = if testkit::sha1(&info).0 != link.info_hashes.wire().0 {
+                    Err(InfoError::Hash { digests })
+                } else if broken {
+                    Err(InfoError::Torrent(Metainfo::parse(&b""[..]).expect_err("no torrent")))
                 } else {
-                    let metainfo = Metainfo::from_info(info, &[], &[]).map(Box::new);
-                    let checked = |metainfo| CheckedInfo { metainfo, digests: Vec::new() };
-                    metainfo.map(checked).map_err(InfoError::Torrent)
+                    let tiers = link.tracker_tiers();
+                    let metainfo = Metainfo::from_info(info, &tiers, &[]).expect("a torrent");
+                    Ok(CheckedInfo { metainfo: Box::new(metainfo), digests })
                 };
                 Done::InfoChecked { torrent, attempt, result }
             }
@@ -563,6 +663,9 @@ impl Machine {
         for status in self.engine.status() {
             assert!(status.bytes_done <= status.bytes_total);
             assert!(status.pieces_done <= status.pieces_total);
+            let metadata = status.metadata.unwrap_or_default();
+            assert!(metadata.pieces_done <= metadata.pieces_total);
+            assert!(metadata.peers <= status.peers_connected);
         }
     }
 
@@ -583,6 +686,39 @@ impl Machine {
         assert!(self.engine.status().iter().all(stopped));
         let outgoing = self.links.values().filter(|link| link.shaken).count();
         assert_eq!(outgoing, 0, "links of stopped torrents");
+    }
+}
+
+/// Returns a piece of a torrent's metadata; no bytes if there is no such piece.
+fn right_metadata(torrent: usize, piece: u32) -> &'static [u8] {
+    let info = TORRENTS[torrent].raw_info();
+    info.chunks(METADATA_PIECE_LENGTH as usize).nth(piece as usize).unwrap_or_default()
+}
+
+fn encode_metadata(message: &MetadataMessage<'_>, wire: &mut Vec<u8>) {
+    let mut payload = Vec::new();
+    message.encode(&mut payload);
+    Message::Extended { id: UT_METADATA_ID, payload: &payload }.encode(wire);
+}
+
+/// Checks a message of the metadata extension that the engine sent.
+fn check_metadata(link: &mut Link, message: &MetadataMessage<'_>) {
+    match message {
+        MetadataMessage::Request { piece } => {
+            let most = link.claimed.min(MAX_METADATA).div_ceil(METADATA_PIECE_LENGTH);
+            assert!(*piece < most, "no peer claimed so much");
+            // What is not answered is requested again, without end.
+            if link.asked_metadata.len() == 100 {
+                link.asked_metadata.pop_front();
+            }
+            link.asked_metadata.push_back(*piece);
+        }
+        MetadataMessage::Data { piece, bytes, total_size } => {
+            assert_eq!(**bytes, *right_metadata(link.torrent, *piece), "served wrong metadata");
+            let length = TORRENTS[link.torrent].raw_info().len() as u32;
+            assert_eq!(*total_size, Some(length));
+        }
+        MetadataMessage::Reject { .. } => {}
     }
 }
 

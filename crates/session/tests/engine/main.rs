@@ -6,10 +6,12 @@
 mod announces;
 mod chaos;
 mod connections;
+mod crowd;
 mod fuzz;
 mod goals;
 mod links;
 mod memory;
+mod metadata;
 mod net;
 mod node;
 mod pex;

@@ -121,7 +121,13 @@ impl Model {
     fn step(&mut self, choices: &mut Choices<'_>) {
         match choices.byte() {
             0..=11 => self.join(choices),
-            12..=15 => self.wanted(choices.number()),
+            12 => self.wanted(choices.number()),
+            13 => self.bench.swarm.make_room(self.bench.now),
+            14 => self.bench.swarm.set_private(self.bench.now),
+            15 => {
+                let (number, now) = (u64::from(choices.byte() % 16), self.bench.now);
+                self.bench.swarm.ban(now, address(number), peer_id(number));
+            }
             16..=27 => self.pass(u64::from(choices.number() >> 15)),
             28 => self.stop(),
             29..=31 => self.begin_transfer(),
@@ -254,6 +260,7 @@ impl Model {
                 swarm.handle_disconnected(now, key, DisconnectReason::Closed);
                 self.peers.remove(&key);
             }
+            66 if self.setup.is_some() => self.name_unchecked(key, op, number.into()),
             66..=71 => {
                 let bits = [number, choices.byte() & 0xf0 | u8::from(number == 7)];
                 swarm.handle_bitfield(now, key, 0, &bits[..1], false);
@@ -268,7 +275,8 @@ impl Model {
                 swarm.handle_have_none(now, key);
                 peer.has = 0;
             }
-            82..=89 => {
+            82..=86 => self.name_unchecked(key, op, number.into()),
+            87..=89 => {
                 swarm.handle_have(now, key, piece);
                 peer.has |= 1 << piece.get();
             }
@@ -301,6 +309,30 @@ impl Model {
                 }
             }
             _ => self.answer(key, op, number.into()),
+        }
+    }
+
+    /// A peer names pieces that nobody could check, because the geometry was unknown.
+    fn name_unchecked(&mut self, key: PeerKey, op: u8, number: u32) {
+        let (now, swarm) = (self.bench.now, &mut self.bench.swarm);
+        let Some(peer) = self.peers.get_mut(&key) else { return };
+        let (index, beyond) = (number % PIECES, PIECES + number * 9000);
+        match op {
+            // Unless it has the torrent's length, the peer is disconnected at the start.
+            66 => {
+                swarm.handle_bitfield(now, key, 0, &vec![0xff; number as usize], true);
+                peer.has = u32::MAX;
+            }
+            82 => swarm.handle_unchecked_have(now, key, beyond),
+            83 => swarm.handle_unchecked_allowed_fast(now, key, beyond),
+            84 if peer.fast => {
+                swarm.handle_unchecked_allowed_fast(now, key, index);
+                peer.allowed.insert(self.bench.piece(index));
+            }
+            _ => {
+                swarm.handle_unchecked_have(now, key, index);
+                peer.has |= 1 << index;
+            }
         }
     }
 

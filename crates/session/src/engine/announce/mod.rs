@@ -17,13 +17,13 @@ mod names;
 mod target;
 
 use std::collections::{BTreeMap, VecDeque};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use bt_types::{AnnounceEvent, AnnounceReply, AnnounceRequest, PeerHost, TrackerPeer};
 use piece_store::TorrentKey;
 use rand_chacha::ChaCha8Rng;
-use swarm::{AnnounceFailure, TrackerIndex};
+use swarm::{AnnounceFailure, Source, TrackerIndex};
 use tracker_udp::TrackerHost;
 
 use super::action::Action;
@@ -31,7 +31,7 @@ use super::keys::AnnounceKey;
 use crate::limits::ANNOUNCE_DEADLINE;
 use active::{ActiveAnnounce, Interest, Leg, Stage, UdpTrackers, exchanges, failure, reply_of};
 use hosts::Hosts;
-use names::{Lookup, Names, named_peers};
+use names::{Lookup, NamedPeer, Names, named_peers};
 use target::{Protocol, Target};
 
 pub use families::{Families, Family};
@@ -81,8 +81,8 @@ pub(super) enum Answer {
         url: String,
         result: Result<AnnounceReply, AnnounceFailure>,
     },
-    /// Peers of a later reply, or whose names were looked up.
-    Peers { torrent: TorrentKey, peers: Vec<SocketAddr> },
+    /// Peers of a later reply, of a link, or whose names were looked up.
+    Peers { torrent: TorrentKey, source: Source, peers: Vec<SocketAddr> },
 }
 
 /// An announce that was not sent yet.
@@ -157,7 +157,8 @@ impl Announces {
                     named_peers(&reply.peers).map(|(name, port)| (name.to_owned(), port)).collect();
                 self.answers.push_back(active.take_reply(key.torrent, reply));
                 for (name, port) in named {
-                    self.look_up_peer(now, key.torrent, name, port);
+                    let (torrent, source) = (key.torrent, Source::Tracker);
+                    self.look_up_peer(now, name, NamedPeer { torrent, port, source });
                 }
             }
         }
@@ -173,9 +174,8 @@ impl Announces {
         let waiting = self.active.iter().filter(|(_, active)| active.is_resolving(host));
         let keys: Vec<AnnounceKey> = waiting.map(|(key, _)| *key).collect();
         keys.into_iter().for_each(|key| self.ask(now, key));
-        for (torrent, port) in peers {
-            let peers = found.iter().map(|ip| SocketAddr::new(*ip, port)).collect();
-            self.answers.push_back(Answer::Peers { torrent, peers });
+        for peer in peers {
+            self.answers.push_back(peer.at(&found));
         }
     }
 
@@ -333,23 +333,21 @@ impl Announces {
 
     /// A link names a peer, as `host:port`.
     pub(super) fn look_up_link_peer(&mut self, now: Duration, torrent: TorrentKey, peer: &str) {
+        let source = Source::User;
         if let Ok(address) = peer.parse() {
-            self.answers.push_back(Answer::Peers { torrent, peers: vec![address] });
+            self.answers.push_back(Answer::Peers { torrent, source, peers: vec![address] });
         } else if let Some((host, port)) = peer.rsplit_once(':')
             && let Ok(port) = port.parse()
         {
-            self.look_up_peer(now, torrent, host.to_owned(), port);
+            self.look_up_peer(now, host.to_owned(), NamedPeer { torrent, port, source });
         }
     }
 
-    fn look_up_peer(&mut self, now: Duration, torrent: TorrentKey, host: String, port: u16) {
-        match self.names.look_up_peer(now, torrent, &host, port) {
+    fn look_up_peer(&mut self, now: Duration, host: String, peer: NamedPeer) {
+        match self.names.look_up_peer(now, &host, peer) {
             None | Some(Lookup::Asked | Lookup::Known(Err(_))) => {}
             Some(Lookup::Ask) => self.actions.push_back(Action::Resolve { host, of_peer: true }),
-            Some(Lookup::Known(Ok(ips))) => {
-                let peers = ips.into_iter().map(|ip| SocketAddr::new(ip, port)).collect();
-                self.answers.push_back(Answer::Peers { torrent, peers });
-            }
+            Some(Lookup::Known(Ok(ips))) => self.answers.push_back(peer.at(&ips)),
         }
     }
 
@@ -433,7 +431,7 @@ impl ActiveAnnounce {
             Interest::Awaited => self.announce.finished(torrent, Ok(reply)),
             Interest::Late | Interest::Settled => {
                 let peers = reply.peers.iter().filter_map(TrackerPeer::address).collect();
-                Answer::Peers { torrent, peers }
+                Answer::Peers { torrent, source: Source::Tracker, peers }
             }
         }
     }
@@ -443,6 +441,15 @@ impl ActiveAnnounce {
         let Protocol::Udp(url) = &self.target.protocol else { return false };
         matches!(self.stage, Stage::Resolving)
             && matches!(&url.host, TrackerHost::Name(host) if host == name)
+    }
+}
+
+impl NamedPeer {
+    /// Returns the peer, whose name has these addresses.
+    fn at(self, ips: &[IpAddr]) -> Answer {
+        let Self { torrent, port, source } = self;
+        let peers = ips.iter().map(|ip| SocketAddr::new(*ip, port)).collect();
+        Answer::Peers { torrent, source, peers }
     }
 }
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use bt_types::{PeerHost, TrackerPeer};
 use piece_store::TorrentKey;
+use swarm::Source;
 
 use crate::limits::{
     MAX_AWAITED_PEER_NAMES, MAX_NAMES, MAX_PEER_NAMES, NAME_FAILURE_LIFETIME, NAME_LIFETIME,
@@ -38,12 +39,21 @@ enum Entry {
     },
 }
 
+/// A peer whose name is being looked up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct NamedPeer {
+    pub(super) torrent: TorrentKey,
+    pub(super) port: u16,
+    /// Who gave the name.
+    pub(super) source: Source,
+}
+
 /// The cache of names.
 #[derive(Debug, Default)]
 pub(super) struct Names {
     entries: BTreeMap<String, Entry>,
-    /// Peers whose names are being looked up: their torrents and ports.
-    peers: BTreeMap<String, Vec<(TorrentKey, u16)>>,
+    /// Peers whose names are being looked up.
+    peers: BTreeMap<String, Vec<NamedPeer>>,
 }
 
 impl Names {
@@ -70,9 +80,8 @@ impl Names {
     pub(super) fn look_up_peer(
         &mut self,
         now: Duration,
-        torrent: TorrentKey,
         host: &str,
-        port: u16,
+        peer: NamedPeer,
     ) -> Option<Lookup> {
         if !self.is_known(now, host) && self.peers.len() >= MAX_AWAITED_PEER_NAMES {
             return None;
@@ -80,20 +89,20 @@ impl Names {
         let lookup = self.look_up(now, host, true);
         if !matches!(lookup, Lookup::Known(_)) {
             let waiting = self.peers.entry(host.to_owned()).or_default();
-            if !waiting.contains(&(torrent, port)) {
-                waiting.push((torrent, port));
+            if !waiting.contains(&peer) {
+                waiting.push(peer);
             }
         }
         Some(lookup)
     }
 
-    /// Keeps the answer. Returns the peers that waited for it, by torrent and port.
+    /// Keeps the answer. Returns the peers that waited for it.
     pub(super) fn handle_resolved(
         &mut self,
         now: Duration,
         host: &str,
         result: Resolved,
-    ) -> Vec<(TorrentKey, u16)> {
+    ) -> Vec<NamedPeer> {
         let lifetime = if result.is_ok() { NAME_LIFETIME } else { NAME_FAILURE_LIFETIME };
         self.entries.insert(host.to_owned(), Entry::Known { result, until: now + lifetime });
         self.peers.remove(host).unwrap_or_default()

@@ -6,6 +6,7 @@ use peer_wire::METADATA_PIECE_LENGTH;
 use swarm::PeerKey;
 
 use super::peers::Sender;
+use crate::limits::METADATA_STALL;
 
 /// What an assembly is for: a claimed size, and the only peer that contributes, if the others are
 /// not trusted.
@@ -19,6 +20,15 @@ impl Track {
     /// Whether a peer that claims a size contributes to this track.
     pub(super) fn is_of(&self, (key, size): (PeerKey, u32)) -> bool {
         self.size == size && self.only.is_none_or(|only| only == key)
+    }
+
+    fn piece_count(&self) -> u32 {
+        self.size.div_ceil(METADATA_PIECE_LENGTH)
+    }
+
+    /// Returns the bytes that an assembly without pieces takes.
+    pub(super) fn empty_length(&self) -> usize {
+        self.piece_count() as usize * size_of::<Slot>()
     }
 }
 
@@ -36,7 +46,10 @@ pub(super) struct Assembly {
     pub(super) senders: Vec<Sender>,
     /// When the last piece arrived, or the assembly was opened.
     pub(super) gained_at: Duration,
-    /// The bytes of pieces that count as memory.
+    opened_at: Duration,
+    /// After this time it gives way to a track that waits, however many pieces arrive.
+    turn: Duration,
+    /// The bytes that count as memory.
     held: usize,
 }
 
@@ -49,11 +62,20 @@ struct Slot {
 }
 
 impl Assembly {
-    pub(super) fn new(now: Duration, attempt: u64, track: Track) -> Self {
-        let count = track.size.div_ceil(METADATA_PIECE_LENGTH);
-        let pieces = vec![Slot::default(); count as usize];
-        let senders = Vec::new();
-        Self { attempt, track, pieces, missing: count, next: 0, senders, gained_at: now, held: 0 }
+    pub(super) fn new(now: Duration, attempt: u64, track: Track, turn: Duration) -> Self {
+        let count = track.piece_count();
+        Self {
+            attempt,
+            track,
+            pieces: vec![Slot::default(); count as usize],
+            missing: count,
+            next: 0,
+            senders: Vec::new(),
+            gained_at: now,
+            opened_at: now,
+            turn,
+            held: track.empty_length(),
+        }
     }
 
     /// Returns the length of a piece in bytes; 0 if there is no such piece.
@@ -119,14 +141,38 @@ impl Assembly {
         Some(info)
     }
 
-    /// Whether it misses pieces, and none arrived for `limit`.
-    pub(super) fn is_stalled(&self, now: Duration, limit: Duration) -> bool {
-        self.missing > 0 && now.saturating_sub(self.gained_at) >= limit
+    /// Whether it misses pieces, and none arrived for [`METADATA_STALL`].
+    pub(super) fn is_stalled(&self, now: Duration) -> bool {
+        self.missing > 0 && now.saturating_sub(self.gained_at) >= METADATA_STALL
+    }
+
+    /// Whether it gives way to a track that waits.
+    pub(super) fn gives_way(&self, now: Duration) -> bool {
+        self.is_stalled(now) || self.missing > 0 && self.has_used_turn(now)
+    }
+
+    /// Returns how long the next turn of its track is, if it gives way now.
+    pub(super) fn next_turn(&self, now: Duration) -> Duration {
+        if self.has_used_turn(now) { 2 * self.turn } else { self.turn }
+    }
+
+    fn has_used_turn(&self, now: Duration) -> bool {
+        now.saturating_sub(self.opened_at) >= self.turn
+    }
+
+    /// Returns who sent pieces that differ from those of `info`.
+    pub(super) fn senders_of_other(&self, info: &[u8]) -> impl Iterator<Item = Sender> {
+        let mut right = info.chunks(METADATA_PIECE_LENGTH as usize);
+        let pairs = self.pieces.iter().map(move |slot| (slot.bytes.as_ref(), right.next()));
+        pairs.filter_map(|(sent, right)| {
+            let (bytes, sender) = sent?;
+            (Some(bytes.as_slice()) != right).then_some(*sender)
+        })
     }
 
     /// Returns how many pieces of how many arrived.
     pub(super) fn progress(&self) -> (u32, u32) {
-        let count = self.track.size.div_ceil(METADATA_PIECE_LENGTH);
+        let count = self.track.piece_count();
         (count - self.missing, count)
     }
 

@@ -7,6 +7,10 @@
 //! sends what. A peer whose own assembly is wrong is a liar. Once the right bytes are known, so is
 //! every peer that sent other ones.
 //!
+//! Tracks wait in the order in which they were claimed. A claim is cheap, so an assembly has a
+//! turn of a few seconds while others wait. If its pieces arrive until then, the next turn of its
+//! track is twice as long.
+//!
 //! ```text
 //!  claimed sizes, suspects --> Track --open--> Assembly --complete--> check job --> right: done
 //!                                ^                 |                       '--> wrong: blame
@@ -16,10 +20,12 @@
 mod assembly;
 mod peers;
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use bt_types::Sha1Digest;
+use peer_wire::METADATA_PIECE_LENGTH;
 use swarm::PeerKey;
 
 use crate::limits::{MAX_ASSEMBLIES, METADATA_STALL, METADATA_TICK};
@@ -38,6 +44,11 @@ pub(super) struct MetadataMemory {
 impl MetadataMemory {
     pub(super) fn new(limit: usize) -> Self {
         Self { used: 0, limit }
+    }
+
+    /// Whether there is no room for another piece.
+    fn is_full(&self) -> bool {
+        self.used + METADATA_PIECE_LENGTH as usize > self.limit
     }
 
     /// Reserves `bytes`. Returns whether there was room.
@@ -60,14 +71,23 @@ pub(super) struct MetadataFetch {
     assemblies: Vec<Assembly>,
     /// The sizes of which an assembly of several peers was wrong.
     suspect_sizes: BTreeSet<u32>,
-    /// When a track was last given up. One that never was comes first.
-    given_up: BTreeMap<Track, Duration>,
+    /// The tracks that were given up, and are claimed still.
+    given_up: BTreeMap<Track, GivenUp>,
     /// The wrong assemblies of several peers, until it is known who sent what.
     evidence: Vec<Evidence>,
     next_attempt: u64,
     /// When the last piece arrived that was missing, or the fetch started.
     progress_at: Duration,
     next_tick: Duration,
+}
+
+/// A track whose assembly gave way.
+#[derive(Debug, Clone, Copy)]
+struct GivenUp {
+    /// When that was.
+    at: Duration,
+    /// How long its next turn is.
+    turn: Duration,
 }
 
 /// Who sent which piece of a wrong assembly.
@@ -101,12 +121,9 @@ impl MetadataFetch {
     /// A peer said in an extension handshake how long the metadata is; `None` if it has none, or
     /// if it claims a length that no metadata has.
     pub(super) fn handle_size(&mut self, now: Duration, peer: Sender, size: Option<u32>) {
-        if self.peers.size_of(peer.key) != size {
-            self.handle_disconnected(peer.key);
-            if let Some(size) = size {
-                self.peers.insert(now, peer, size);
-            }
-        }
+        let Some(size) = size else { return self.handle_disconnected(peer.key) };
+        let unanswered = self.peers.handle_size(now, peer, size);
+        unanswered.into_iter().for_each(|asked| self.end_request(asked));
     }
 
     /// A peer sent a piece.
@@ -131,8 +148,9 @@ impl MetadataFetch {
         if !assembly.is_missing(piece) {
             return;
         }
+        // Without room, the piece is requested again once there is some.
         if !memory.take(bytes.len()) {
-            return self.peers.rest(now, key);
+            return;
         }
         assembly.insert(now, piece, bytes, sender);
         self.progress_at = now;
@@ -171,14 +189,18 @@ impl MetadataFetch {
         None
     }
 
-    /// An assembly was right: its pieces have these digests. Returns the peers that sent others.
+    /// An assembly was right: `info` is the metadata, and its pieces have these digests. Returns
+    /// the peers that sent others, as far as is known still.
     pub(super) fn handle_right(
         &mut self,
+        info: &[u8],
         digests: &[Sha1Digest],
         memory: &mut MetadataMemory,
     ) -> BTreeSet<Sender> {
+        let assemblies = self.assemblies.iter();
+        let mut liars: BTreeSet<Sender> =
+            assemblies.flat_map(|assembly| assembly.senders_of_other(info)).collect();
         self.clear(memory);
-        let mut liars = BTreeSet::new();
         for evidence in std::mem::take(&mut self.evidence) {
             let sent = evidence.senders.into_iter().zip(evidence.digests).enumerate();
             let wrong = sent.filter(|(piece, (_, digest))| digests.get(*piece) != Some(digest));
@@ -209,6 +231,10 @@ impl MetadataFetch {
         memory: &mut MetadataMemory,
     ) -> Option<(PeerKey, u32)> {
         self.open_assemblies(now, memory);
+        let is_stalled = |assembly: &Assembly| assembly.is_stalled(now);
+        if memory.is_full() && !self.give_up(now, memory, is_stalled) {
+            return None;
+        }
         for assembly in &mut self.assemblies {
             let asked = self.peers.ask(now, assembly);
             if asked.is_some() {
@@ -238,6 +264,11 @@ impl MetadataFetch {
         progress.max_by_key(|(done, _)| *done).unwrap_or_default()
     }
 
+    /// Whether there is nothing to be done as time passes.
+    pub(super) fn is_idle(&self) -> bool {
+        self.peers.len() == 0 && self.assemblies.is_empty()
+    }
+
     /// Returns how many peers offer the metadata.
     pub(super) fn peer_count(&self) -> usize {
         self.peers.len()
@@ -248,43 +279,65 @@ impl MetadataFetch {
         self.progress_at
     }
 
-    /// Opens assemblies for the tracks that have none. A stalled one gives way to a track that
-    /// waits.
+    /// Opens assemblies for the tracks that have none, as far as there is room.
     fn open_assemblies(&mut self, now: Duration, memory: &mut MetadataMemory) {
-        let open =
-            |fetch: &Self, track: &Track| fetch.assemblies.iter().any(|it| it.track == *track);
-        while let Some(track) = self.next_track(|track| !open(self, track)) {
-            if self.assemblies.len() == MAX_ASSEMBLIES && !self.give_up_stalled(now, memory) {
+        while let Some(track) = self.next_track(|track| self.may_open(now, track)) {
+            let gives_way = |assembly: &Assembly| assembly.gives_way(now);
+            if !self.has_room() && !self.give_up(now, memory, gives_way) {
+                return;
+            }
+            if !memory.take(track.empty_length()) {
                 return;
             }
             self.next_attempt += 1;
-            self.assemblies.push(Assembly::new(now, self.next_attempt, track));
+            let turn = self.given_up.get(&track).map_or(METADATA_STALL, |it| it.turn);
+            self.assemblies.push(Assembly::new(now, self.next_attempt, track, turn));
         }
     }
 
-    /// Returns the track that was given up longest ago, or never, of those that pass `which`. Of
-    /// several, the one that most peers would contribute to.
+    fn has_room(&self) -> bool {
+        self.assemblies.len() < MAX_ASSEMBLIES
+    }
+
+    /// Whether a track has no assembly and may get one. If it was just given up, it does not push
+    /// another one out.
+    fn may_open(&self, now: Duration, track: &Track) -> bool {
+        let has_waited = |it: &GivenUp| now.saturating_sub(it.at) >= METADATA_STALL;
+        let is_open = self.assemblies.iter().any(|assembly| assembly.track == *track);
+        !is_open && (self.has_room() || self.given_up.get(track).is_none_or(has_waited))
+    }
+
+    /// Returns the track that has waited longest of those that pass `which`: since it was claimed
+    /// first, or given up. Of several, the one that most peers would contribute to.
     fn next_track(&self, which: impl Fn(&Track) -> bool) -> Option<Track> {
-        let mut claims: BTreeMap<Track, usize> = BTreeMap::new();
-        for (key, size) in self.peers.claims() {
+        let mut claims: BTreeMap<Track, (Duration, Reverse<usize>)> = BTreeMap::new();
+        for (key, size, at) in self.peers.claims() {
             let only = self.suspect_sizes.contains(&size).then_some(key);
-            *claims.entry(Track { size, only }).or_default() += 1;
+            let track = Track { size, only };
+            let at = self.given_up.get(&track).map_or(at, |given_up| given_up.at);
+            let (since, Reverse(count)) = claims.entry(track).or_insert((at, Reverse(0)));
+            (*since, *count) = (at.min(*since), *count + 1);
         }
         let waiting = claims.into_iter().filter(|(track, _)| which(track));
-        let first = waiting.min_by_key(|(track, count)| {
-            (self.given_up.get(track).copied(), std::cmp::Reverse(*count))
-        });
-        first.map(|(track, _)| track)
+        waiting.min_by_key(|(_, order)| *order).map(|(track, _)| track)
     }
 
-    /// Gives up the assembly that has waited longest for a piece, at least [`METADATA_STALL`].
-    fn give_up_stalled(&mut self, now: Duration, memory: &mut MetadataMemory) -> bool {
-        let stalled = self.assemblies.iter().filter(|it| it.is_stalled(now, METADATA_STALL));
-        let Some(oldest) = stalled.min_by_key(|assembly| assembly.gained_at) else { return false };
-        let (attempt, track) = (oldest.attempt, oldest.track);
+    /// Gives up the assembly that has waited longest for a piece, of those that pass `which`.
+    /// Returns whether there was one.
+    fn give_up(
+        &mut self,
+        now: Duration,
+        memory: &mut MetadataMemory,
+        which: impl Fn(&Assembly) -> bool,
+    ) -> bool {
+        let assemblies = self.assemblies.iter().filter(|assembly| which(assembly));
+        let Some(oldest) = assemblies.min_by_key(|it| it.gained_at) else { return false };
+        let (attempt, track, turn) = (oldest.attempt, oldest.track, oldest.next_turn(now));
         self.remove_assembly(attempt, memory);
-        self.given_up.retain(|track, _| self.peers.claims().any(|claim| track.is_of(claim)));
-        self.given_up.insert(track, now);
+        let is_claimed =
+            |track: &Track| self.peers.claims().any(|(key, size, _)| track.is_of((key, size)));
+        self.given_up.retain(|track, _| is_claimed(track));
+        self.given_up.insert(track, GivenUp { at: now, turn });
         true
     }
 

@@ -28,6 +28,8 @@ pub(in crate::engine) struct Sender {
 struct Peer {
     sender: Sender,
     size: u32,
+    /// When it claimed that size.
+    claimed_at: Duration,
     asked: Vec<Asked>,
     /// How many pieces it may be asked for at a time.
     window: usize,
@@ -53,10 +55,25 @@ pub(super) struct Asked {
 pub(super) struct Peers(BTreeMap<PeerKey, Peer>);
 
 impl Peers {
-    pub(super) fn insert(&mut self, now: Duration, sender: Sender, size: u32) {
-        let (window, rest_until) = (FIRST_WINDOW, now);
-        let peer = Peer { sender, size, asked: Vec::new(), window, rest_until, useless: 0 };
-        self.0.insert(sender.key, peer);
+    /// A peer claims a size. If it claimed another one before, returns what it was asked for: its
+    /// answers are of no use.
+    pub(super) fn handle_size(&mut self, now: Duration, sender: Sender, size: u32) -> Vec<Asked> {
+        let peer = self.0.entry(sender.key).or_insert_with(|| Peer {
+            sender,
+            size,
+            claimed_at: now,
+            asked: Vec::new(),
+            window: FIRST_WINDOW,
+            rest_until: now,
+            useless: 0,
+        });
+        if peer.size == size {
+            return Vec::new();
+        }
+        (peer.size, peer.claimed_at) = (size, now);
+        let unanswered = peer.asked.clone();
+        peer.asked.iter_mut().for_each(|asked| asked.expired = true);
+        unanswered
     }
 
     /// Forgets a peer. Returns what it was asked for.
@@ -68,14 +85,10 @@ impl Peers {
         self.0.len()
     }
 
-    pub(super) fn size_of(&self, key: PeerKey) -> Option<u32> {
-        self.0.get(&key).map(|peer| peer.size)
-    }
-
-    /// Returns the peers that are asked for metadata, and the size that each claims.
-    pub(super) fn claims(&self) -> impl Iterator<Item = (PeerKey, u32)> + '_ {
+    /// Returns the peers that are asked for metadata, the size that each claims, and since when.
+    pub(super) fn claims(&self) -> impl Iterator<Item = (PeerKey, u32, Duration)> + '_ {
         let usable = self.0.iter().filter(|(_, peer)| peer.useless < MAX_USELESS_METADATA);
-        usable.map(|(key, peer)| (*key, peer.size))
+        usable.map(|(key, peer)| (*key, peer.size, peer.claimed_at))
     }
 
     /// Asks a peer for a piece of `assembly`.

@@ -29,7 +29,8 @@ impl Metadata {
 
     /// Returns when [`Self::handle_timeout`] is to be called.
     pub(super) fn poll_timeout(&self) -> Option<Duration> {
-        let fetch = self.fetch.as_ref().filter(|_| self.swarm.peers_connected() > 0);
+        let is_idle = |fetch: &MetadataFetch| fetch.is_idle() && self.swarm.peers_connected() == 0;
+        let fetch = self.fetch.as_ref().filter(|fetch| !is_idle(fetch));
         fetch.map(MetadataFetch::poll_timeout)
     }
 
@@ -66,17 +67,23 @@ impl Torrent {
         Some(Job::CheckInfo { torrent, attempt, link, info })
     }
 
-    /// The metadata is there.
-    pub(crate) fn set_metainfo(&mut self, now: Duration, metainfo: Arc<Metainfo>) {
-        let Phase::Metadata(metadata) = &mut self.phase else { return };
+    /// The metadata is there. Returns whether peers that only the link names are ignored from now
+    /// on, because the torrent is private. (Those that the user named are, too: the start of the
+    /// transfer says so.)
+    pub(crate) fn set_metainfo(&mut self, now: Duration, metainfo: Arc<Metainfo>) -> bool {
+        let Phase::Metadata(metadata) = &mut self.phase else { return false };
         metadata.fetch = None;
-        if metainfo.info().private() {
+        let private = metainfo.info().private();
+        if private {
             metadata.swarm.set_private(now);
         }
+        let names_peers = matches!(&self.add.description, Description::Link(link)
+            if !link.peers.is_empty());
         if let Some(watch) = &mut self.watch {
             watch.size = metainfo.info().content_size();
         }
         self.add.description = Description::Metainfo(metainfo);
+        private && names_peers && self.add.peers.is_empty()
     }
 
     /// Returns how many pieces the metadata has, for peers that request them; 0 as long as it is

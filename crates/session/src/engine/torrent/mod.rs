@@ -26,6 +26,7 @@ use crate::event::{StopReason, TorrentStatus};
 
 pub(super) use goal::Ending;
 pub(super) use phase::{Start, StopAction, Torrent};
+pub(super) use start::IGNORED_PEERS;
 pub(super) use transfer::Transfer;
 
 /// A torrent cannot be added.

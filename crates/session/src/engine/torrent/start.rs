@@ -15,6 +15,10 @@ use crate::engine::config::EngineConfig;
 use crate::engine::disk::PieceBuffers;
 use crate::event::EventKind;
 
+/// The warning about peers that are ignored (BEP 27).
+pub(crate) const IGNORED_PEERS: &str = "the torrent is private: peers come from its trackers only, \
+                                        and those given by hand or by the link are ignored";
+
 impl Torrent {
     /// Starts the transfer after the check. Returns the events for the user.
     pub(crate) fn begin_transfer(
@@ -51,9 +55,7 @@ impl Torrent {
         let mut events = vec![EventKind::Started { have, wanted, naming }];
         events.extend(renamed_text(info, naming).map(EventKind::Warning));
         if info.private() && !self.add.peers.is_empty() {
-            let text = "the torrent is private: peers come from its trackers only, and those given by \
-                        hand are ignored";
-            events.push(EventKind::Warning(text.to_owned()));
+            events.push(EventKind::Warning(IGNORED_PEERS.to_owned()));
         }
         events
     }
