@@ -49,9 +49,11 @@ impl Swarm {
     }
 
     /// The torrent turned out to be private (BEP 27): forgets every address that no tracker gave,
-    /// and disconnects from those. Peers that connected to us stay.
-    pub fn set_private(&mut self, now: Duration) {
+    /// and disconnects from those. Peers that connected to us stay. The trackers with these URLs are
+    /// asked no more: they are not the torrent's own.
+    pub fn set_private(&mut self, now: Duration, strangers: &[String]) {
         self.now = now;
+        self.outputs.extend(self.contacts.trackers.drop_all(strangers));
         self.contacts.set_private();
         let named = |peer: &Peer| peer.listens.is_some_and(|at| self.contacts.knows(at));
         let strangers =

@@ -26,7 +26,6 @@ use crate::event::{StopReason, TorrentStatus};
 
 pub(super) use goal::Ending;
 pub(super) use phase::{Start, StopAction, Torrent};
-pub(super) use start::IGNORED_PEERS;
 pub(super) use transfer::Transfer;
 
 /// A torrent cannot be added.
