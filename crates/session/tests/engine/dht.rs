@@ -96,12 +96,12 @@ fn private_link_is_never_announced() {
 #[test]
 fn peers_name_their_nodes() {
     let film = payload("film");
-    let alone = |seed| {
+    let unconnected = |seed| {
         let dht = Some(DhtConfig { routers: Vec::new(), ..DhtConfig::new() });
         EngineConfig { dht, datagram_port: 6881, ..config(seed) }
     };
-    let mut net = Net::swarm(alone(0), 0, Vec::new());
-    net.nodes.push(Node::new(alone(1)));
+    let mut net = Net::swarm(unconnected(0), 0, Vec::new());
+    net.nodes.push(Node::new(unconnected(1)));
     net.nodes[1].seed(&film);
     let folder = net.folder(0);
     let key = net.nodes[0].leech(&film, folder, [address(1)]);
