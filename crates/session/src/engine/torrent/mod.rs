@@ -203,7 +203,12 @@ impl Torrents {
 
     /// Puts a torrent in line to connect to candidates until it has none, and for memory if it needs
     /// some. Sets its timer. `may_find` says whether the DHT may still find peers.
-    pub(super) fn line_up(&mut self, now: Duration, key: TorrentKey, may_find: bool) {
+    pub(super) fn line_up(
+        &mut self,
+        now: Duration,
+        key: TorrentKey,
+        may_find: impl FnOnce() -> bool,
+    ) {
         let Some(torrent) = self.table.get_mut(&key) else { return };
         torrent.note_condition(now, may_find);
         if let Some(swarm) = torrent.running_swarm() {
