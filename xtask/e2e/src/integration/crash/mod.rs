@@ -40,7 +40,10 @@ type Case = (&'static str, fn(&Scene) -> Result<String>);
 pub(super) fn run(options: &Options) -> Result<Tally> {
     let bt_cli = workspace::build_bt_cli()?;
     match namespace::mount_flags() {
-        _ if namespace::is_inside() => run_here(options, &bt_cli, None),
+        _ if namespace::is_inside() => {
+            namespace::add_addresses()?;
+            run_here(options, &bt_cli, None)
+        }
         Ok(flags) => namespace::run_suite_inside(flags, &options.words("crash"), &bt_cli),
         Err(why) => run_here(options, &bt_cli, Some(&why)),
     }
