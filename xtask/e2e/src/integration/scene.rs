@@ -111,7 +111,18 @@ impl Scene {
 
     /// Starts a download of `name` by a link, with more arguments.
     pub(super) fn download_link(&self, name: &str, link: &str, more: &[&str]) -> Result<Launch> {
-        let mut command = self.download_command(name, Path::new(link));
+        self.download_link_at(name, link, 0, more)
+    }
+
+    /// Starts a download of `name` by a link on `port`, with more arguments.
+    pub(super) fn download_link_at(
+        &self,
+        name: &str,
+        link: &str,
+        port: u16,
+        more: &[&str],
+    ) -> Result<Launch> {
+        let mut command = self.download_command_at(name, Path::new(link), port);
         self.user(name).start("download", command.args(more))
     }
 

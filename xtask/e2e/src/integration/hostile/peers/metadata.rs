@@ -123,9 +123,7 @@ pub(super) fn linked(scene: &Scene, row: &Row) -> Result<String> {
     let crowd = Crowd::start(&payload, [row.2()])?;
     let own = free_address()?;
     let link = link(&payload, &[crowd.address(0)], &[]);
-    // Of two ports, the later counts.
-    let port = own.port().to_string();
-    let mut launch = scene.download_link("leecher", &link, &["--port", &port])?;
+    let mut launch = scene.download_link_at("leecher", &link, own.port(), &[])?;
     row.1.wait(&crowd, &launch, |_| Some(crowd.address(0)))?;
     let honest = seeder(&payload, MetadataBehaviour::Honest).connect(own)?;
     let finished = scene.complete("leecher", &payload, &mut launch)?;
@@ -192,9 +190,8 @@ fn long_bitfields(scene: &Scene) -> Result<String> {
     let crowd = Crowd::start(&payload, (0..LONG_BITFIELDS).map(|_| long()))?;
     let addresses: Vec<SocketAddr> = (0..LONG_BITFIELDS).map(|it| crowd.address(it)).collect();
     let own = free_address()?;
-    let port = own.port().to_string();
     let link = link(&payload, &addresses, &[]);
-    let mut launch = scene.download_link("leecher", &link, &["--port", &port])?;
+    let mut launch = scene.download_link_at("leecher", &link, own.port(), &[])?;
     let dropped = || {
         let lines = lines_of(&launch);
         let reason = |address| state_of(&lines, address, "disconnected").unwrap_or_default();
@@ -214,9 +211,8 @@ fn wrong_bitfield(scene: &Scene) -> Result<String> {
     let short = claims("0").sends(raw::message(raw::BITFIELD, &[0xff; 7]));
     let crowd = Crowd::start(&payload, [short])?;
     let own = free_address()?;
-    let port = own.port().to_string();
     let link = link(&payload, &[crowd.address(0)], &[]);
-    let mut launch = scene.download_link("leecher", &link, &["--port", &port])?;
+    let mut launch = scene.download_link_at("leecher", &link, own.port(), &[])?;
     ensure!(crowd.wait_for(LIMIT, |met| met[0].done), "{}", launch.output_tail());
     let _honest = seeder(&payload, MetadataBehaviour::Honest).connect(own)?;
     let finished = scene.complete("leecher", &payload, &mut launch)?;
