@@ -2,6 +2,7 @@
 
 mod commands;
 mod input;
+mod magnet;
 mod resume;
 mod swarms;
 mod trackers;
@@ -37,6 +38,7 @@ pub(super) fn run(options: &Options) -> Result<Tally> {
         ("swarms", swarms::CASES),
         ("trackers", trackers::CASES),
         ("resume", resume::CASES),
+        ("magnet", magnet::CASES),
     ] {
         for (name, case) in cases.iter().filter(|(name, _)| is_wanted(only, area, name)) {
             match scene::obstacle(name) {

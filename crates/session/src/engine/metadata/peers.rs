@@ -110,7 +110,7 @@ impl Peers {
         let attempt = assembly.attempt;
         let is_asked =
             |piece| peer.asked.iter().any(|it| it.attempt == attempt && it.piece == piece);
-        let piece = assembly.choose(is_asked)?;
+        let piece = assembly.choose(now, is_asked)?;
         peer.asked.retain(|asked| !(asked.attempt == attempt && asked.piece == piece));
         if peer.asked.len() == 2 * MAX_METADATA_WINDOW {
             peer.asked.remove(0);
