@@ -120,6 +120,18 @@ fn slow_peer_gets_longer_turns() {
     crowd.run_until(6 * LIMIT, Crowd::has_metadata);
 }
 
+/// What a slow peer sends late is still of use, and it is asked for nothing twice meanwhile.
+#[test]
+fn slow_honest_peer_suffices() {
+    for (pace, pieces) in [(300, 128), (2000, 10), (4000, 10)] {
+        let mut crowd = Crowd::new(&info_of(pieces * PIECE));
+        crowd.join([Manner::Paced(Duration::from_millis(pace))]);
+        let needed = Duration::from_millis(pace * (pieces as u64 + 2));
+        crowd.run_until(needed + Duration::from_secs(10), Crowd::has_metadata);
+        assert_eq!(crowd.requests(0).len(), pieces, "one piece per {pace} ms");
+    }
+}
+
 #[test]
 fn lengths_from_one_byte_to_32_mib() {
     for length in [100, PIECE, PIECE + 1, MAX_METADATA_LENGTH as usize] {

@@ -116,11 +116,11 @@ impl Trackers {
 
     /// Returns when [`Self::poll`] has the next announce.
     pub(crate) fn next_timeout(&self) -> Option<Duration> {
-        if self.asking.is_some() || self.list.is_empty() {
+        let mut asked = self.list.iter().filter(|tracker| !tracker.dropped).peekable();
+        if self.asking.is_some() || asked.peek().is_none() {
             return None;
         }
-        let owed = self.list.iter().filter(|tracker| tracker.owes());
-        owed.map(Tracker::completed_at).chain([self.due]).min()
+        asked.filter(|tracker| tracker.owes()).map(Tracker::completed_at).chain([self.due]).min()
     }
 
     /// A tracker answered. While no peer is left to try, the shortest interval that the tracker
@@ -190,8 +190,14 @@ impl Trackers {
             .collect()
     }
 
-    /// Asks these no more. Announces `stopped` to those that may know us.
-    pub(crate) fn drop_all(&mut self, urls: &[String]) -> Vec<Output> {
+    /// Whether a tracker is not asked any more, so that what it says counts for nothing.
+    pub(crate) fn is_dropped(&self, tracker: TrackerIndex) -> bool {
+        self.list.get(tracker.0).is_some_and(|tracker| tracker.dropped)
+    }
+
+    /// Stops asking these, and asks the others again. Announces `stopped` to those of them that
+    /// may know us.
+    pub(crate) fn drop_all(&mut self, now: Duration, urls: &[String]) -> Vec<Output> {
         let is_meant = |tracker: &Tracker| urls.iter().any(|url| **url == *tracker.url);
         let dropped: Vec<usize> =
             (0..self.list.len()).filter(|index| is_meant(&self.list[*index])).collect();
@@ -207,6 +213,8 @@ impl Trackers {
                 outputs.push(self.ask_aside(index, AnnounceEvent::Stopped, 0));
             }
         }
+        self.due = now;
+        self.list.iter_mut().for_each(|tracker| tracker.next = now);
         outputs
     }
 

@@ -95,18 +95,16 @@ impl Assembly {
         self.held += bytes.len();
     }
 
-    /// Returns the next piece to request: one that nobody is asked for or, if there is none, one
-    /// that few are asked for. `None` if nothing is missing.
-    pub(super) fn choose(&mut self, now: Duration, is_asked: impl Fn(u32) -> bool) -> Option<u32> {
+    /// Returns the next piece to request of a peer that does not owe it: one that nobody is asked
+    /// for or, if there is none, one that few are asked for. `None` if nothing is missing.
+    pub(super) fn choose(&mut self, now: Duration, owes: impl Fn(u32) -> bool) -> Option<u32> {
         let fresh = |slot: &Slot| slot.bytes.is_none() && slot.asked == 0;
         while self.pieces.get(self.next as usize).is_some_and(|slot| !fresh(slot)) {
             self.next += 1;
         }
-        let piece = if (self.next as usize) < self.pieces.len() {
-            self.next
-        } else {
-            self.least_asked(self.most_asked(now), is_asked)?
-        };
+        let is_next = |piece: &u32| fresh(&self.pieces[*piece as usize]) && !owes(*piece);
+        let next = (self.next..self.track.piece_count()).find(is_next);
+        let piece = next.or_else(|| self.least_asked(self.most_asked(now), owes))?;
         self.pieces[piece as usize].asked += 1;
         Some(piece)
     }
@@ -118,12 +116,12 @@ impl Assembly {
         u8::try_from(1 + ticks).unwrap_or(u8::MAX).min(MAX_ASKED_FOR_PIECE)
     }
 
-    /// Returns a missing piece that fewer than `most` peers are asked for, and none that passes
-    /// `is_asked`.
-    fn least_asked(&self, most: u8, is_asked: impl Fn(u32) -> bool) -> Option<u32> {
+    /// Returns a missing piece that fewer than `most` peers are asked for, and that does not pass
+    /// `owes`.
+    fn least_asked(&self, most: u8, owes: impl Fn(u32) -> bool) -> Option<u32> {
         let slots = self.pieces.iter().zip(0..);
         let missing = slots.filter(|(slot, _)| slot.bytes.is_none() && slot.asked < most);
-        let left = missing.filter(|(_, piece)| !is_asked(*piece));
+        let left = missing.filter(|(_, piece)| !owes(*piece));
         left.min_by_key(|(slot, _)| slot.asked).map(|(_, piece)| piece)
     }
 
