@@ -197,7 +197,7 @@ impl Bench {
     }
 
     fn pass_time(&mut self, choices: &mut Choices<'_>) {
-        let unit = [1, 100, 1000, 60_000, 600_000][choices.below(5)];
+        let unit = [1, 100, 1000, 15_000][choices.below(4)];
         self.run(Duration::from_millis(unit * u64::from(choices.byte())));
     }
 
