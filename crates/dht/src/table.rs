@@ -238,6 +238,11 @@ impl Table {
         self.own
     }
 
+    /// Whether the first buckets have as many nodes as they hold.
+    pub(crate) fn is_full(&self) -> bool {
+        self.len() >= FIRST_BUCKETS.iter().sum()
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.buckets.iter().map(Bucket::len).sum()
     }
