@@ -11,6 +11,11 @@ pub(super) enum Datagram {
     Unknown,
 }
 
+/// Whether a datagram is for the DHT, where anybody may send one.
+pub(crate) fn is_for_dht(bytes: &[u8]) -> bool {
+    classify(bytes) == Datagram::Dht
+}
+
 pub(super) fn classify(bytes: &[u8]) -> Datagram {
     match bytes {
         [0, 0, 0, 0..=3, ..] => Datagram::Tracker,

@@ -111,8 +111,8 @@ impl<F> Engine<F> {
 
     /// Whether to say in handshakes of a torrent that we have a node.
     pub(super) fn offers_node(&self, key: TorrentKey) -> bool {
-        let has_port = self.config.datagram_port != 0;
-        self.dht.is_some() && has_port && !self.torrents[key].is_private()
+        let answers = self.config.dht.as_ref().is_some_and(|dht| !dht.read_only);
+        answers && self.config.datagram_port != 0 && !self.torrents[key].is_private()
     }
 
     /// Lines a torrent up for what it waits for, and sets its timer.
@@ -124,7 +124,7 @@ impl<F> Engine<F> {
     pub(super) fn drain_dht(&mut self) {
         let Some(dht) = &mut self.dht else { return };
         while let Some(host) = dht.poll_name() {
-            self.actions.push_back(Action::Resolve { host, of_peer: true });
+            self.actions.push_back(Action::Resolve { host, of_peer: false });
         }
         while let Some((to, bytes)) = dht.poll_transmit(self.now) {
             self.actions.push_back(Action::Datagram { to, bytes });

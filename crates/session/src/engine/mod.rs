@@ -52,6 +52,7 @@ use rand_chacha::ChaCha8Rng;
 pub use action::Action;
 pub use announce::{Families, Family, FetchFailure, Fetched, Resolved};
 pub use config::EngineConfig;
+pub(crate) use datagram::is_for_dht;
 pub use keys::{AnnounceKey, LinkKey};
 pub use link::Outgoing;
 pub use torrent::AddError;

@@ -7,11 +7,14 @@ use mio::net::UdpSocket;
 use mio::{Interest, Registry, Token};
 
 use super::{Reactor, UDP_V4, UDP_V6};
-use crate::engine::Families;
+use crate::engine::{Families, is_for_dht};
 use crate::net::Both;
 
 /// Datagrams received in one turn.
 const DATAGRAMS_PER_TURN: usize = 256;
+/// How many of those may be for the DHT. The others are dropped: anybody may send them, and trackers
+/// send theirs once.
+const DHT_DATAGRAMS_PER_TURN: usize = 64;
 /// The longest datagram that is received.
 const MAX_DATAGRAM: usize = 64 * 1024;
 /// Errors in a row after which a socket is not read until it is ready again.
@@ -88,9 +91,16 @@ impl Reactor {
             return;
         }
         self.datagrams.take_turns();
+        let mut of_dht = 0;
         for _ in 0..DATAGRAMS_PER_TURN {
             let buffer = &mut self.receive_buffer[..MAX_DATAGRAM];
             let Some((length, from)) = self.datagrams.receive(buffer) else { return };
+            if is_for_dht(&self.receive_buffer[..length]) {
+                of_dht += 1;
+                if of_dht > DHT_DATAGRAMS_PER_TURN {
+                    continue;
+                }
+            }
             let now = self.now();
             self.engine.handle_datagram(now, from, &self.receive_buffer[..length]);
         }

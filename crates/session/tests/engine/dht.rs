@@ -151,3 +151,17 @@ fn dht_keeps_hope() {
     assert_eq!(net.nodes[0].count(stopped), 1, "the torrent, not the link");
     assert_eq!(net.nodes[0].status(link).phase, PhaseKind::Metadata);
 }
+
+#[test]
+fn node_of_the_user_may_start_later() {
+    let alone = {
+        let dht = Some(DhtConfig { routers: Vec::new(), ..DhtConfig::new() });
+        EngineConfig { dht, datagram_port: 6881, ..config(1) }
+    };
+    let mut net = Net::new([with_dht(0, 1), alone]);
+    let early = net.nodes[0].seed(&payload("film"));
+    net.pass(10 * MINUTE);
+    assert_eq!(net.nodes[0].status(early).nodes, Some(0));
+    net.nodes[1].seed(&payload("other"));
+    net.run_until(20 * MINUTE, |net| net.nodes[0].status(early).nodes == Some(1));
+}

@@ -1,8 +1,8 @@
 //! Our node of the DHT, and which torrent asks it for peers when (BEP 5).
 //!
-//! The node starts with the first public torrent. Torrents take turns: those that found no peer come
-//! first, and are asked for again after a minute, then two, and so on; the others after a quarter of
-//! an hour. A large session is slower than that, because the node limits its own queries.
+//! The node starts with the first public torrent. Torrents that found no peer are looked up again
+//! after a minute, then two, and so on; the others after a quarter of an hour. A large session is
+//! slower than that, because the node limits its own queries: then both kinds get every other lookup.
 
 mod names;
 
@@ -33,6 +33,8 @@ pub(super) struct DhtClient {
     /// When torrents without peers are due, and when the others are.
     without_peers: BTreeSet<(Duration, TorrentKey)>,
     with_peers: BTreeSet<(Duration, TorrentKey)>,
+    /// Which of the two a lookup was started from last.
+    last_had_peers: bool,
     /// The lookups that run, at most [`MAX_DHT_LOOKUPS`].
     lookups: BTreeMap<LookupKey, TorrentKey>,
     found: VecDeque<(TorrentKey, Vec<SocketAddr>)>,
@@ -43,19 +45,19 @@ pub(super) struct DhtClient {
 struct Wanted {
     info_hash: InfoHashV1,
     announce: Announce,
-    turn: Turn,
+    lookup: Lookup,
     /// How many lookups in a row have found nobody.
     in_vain: u32,
     /// Whether a lookup has ended.
     ended: bool,
 }
 
-/// Whose turn it is.
+/// The lookup of a torrent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Turn {
-    /// It waits until then.
-    Waits(Duration),
-    /// Its lookup runs, and has found this many peers.
+enum Lookup {
+    /// It starts at this time or later.
+    Due(Duration),
+    /// It runs, and has found this many peers.
     Runs(LookupKey, usize),
 }
 
@@ -72,7 +74,7 @@ impl DhtClient {
             v6: families.v6,
             state,
             read_only: config.read_only,
-            wants_routers: !config.routers.is_empty(),
+            wants_routers: !config.routers.is_empty() || !config.nodes.is_empty(),
             ..Config::new(rng.random())
         };
         Self {
@@ -83,6 +85,7 @@ impl DhtClient {
             torrents: BTreeMap::new(),
             without_peers: BTreeSet::new(),
             with_peers: BTreeSet::new(),
+            last_had_peers: true,
             lookups: BTreeMap::new(),
             found: VecDeque::new(),
         }
@@ -92,7 +95,7 @@ impl DhtClient {
     pub(super) fn handle_datagram(&mut self, now: Duration, from: SocketAddr, bytes: &[u8]) {
         if let Some(node) = &mut self.node {
             node.handle_datagram(now, from, bytes);
-            self.take_events(now);
+            self.advance(now);
         }
     }
 
@@ -100,7 +103,7 @@ impl DhtClient {
     pub(super) fn handle_send_failed(&mut self, now: Duration, to: SocketAddr) {
         if let Some(node) = &mut self.node {
             node.handle_send_failed(now, to);
-            self.take_events(now);
+            self.advance(now);
         }
     }
 
@@ -108,12 +111,14 @@ impl DhtClient {
     pub(super) fn handle_resolved(&mut self, now: Duration, host: &str, result: &Resolved) {
         let found = self.names.handle_resolved(host, result);
         self.take_nodes(now, found);
+        self.advance(now);
     }
 
     /// A node may be at `address`, by what a peer says.
     pub(super) fn handle_node(&mut self, now: Duration, address: SocketAddr) {
         if let Some(node) = &mut self.node {
             node.handle_node(now, address);
+            self.advance(now);
         }
     }
 
@@ -122,7 +127,7 @@ impl DhtClient {
         if let Some(node) = self.node.as_mut().filter(|node| is_due(node, now)) {
             node.handle_timeout(now);
         }
-        self.take_events(now);
+        self.advance(now);
     }
 
     /// Looks for peers of a public torrent from now on, and announces it if `announce` says so. If
@@ -143,26 +148,26 @@ impl DhtClient {
             Some(wanted) => {
                 wanted.announce = announce;
                 // What runs announces something else.
-                if let Turn::Runs(key, _) = wanted.turn {
+                if let Lookup::Runs(key, _) = wanted.lookup {
                     self.stop_lookup(key);
                 }
             }
             None => {
-                let (turn, in_vain, ended) = (Turn::Waits(now), 0, false);
-                let wanted = Wanted { info_hash, announce, turn, in_vain, ended };
+                let (lookup, in_vain, ended) = (Lookup::Due(now), 0, false);
+                let wanted = Wanted { info_hash, announce, lookup, in_vain, ended };
                 self.torrents.insert(torrent, wanted);
             }
         }
         self.wait_until(torrent, now);
-        self.start_lookups(now);
+        self.advance(now);
     }
 
     /// Looks for no peers of a torrent any more.
     pub(super) fn forget(&mut self, torrent: TorrentKey) {
         let Some(wanted) = self.torrents.remove(&torrent) else { return };
-        match wanted.turn {
-            Turn::Waits(at) => self.unschedule(torrent, at),
-            Turn::Runs(key, _) => self.stop_lookup(key),
+        match wanted.lookup {
+            Lookup::Due(at) => self.unschedule(torrent, at),
+            Lookup::Runs(key, _) => self.stop_lookup(key),
         }
         self.found.retain(|(of, _)| *of != torrent);
     }
@@ -228,26 +233,35 @@ impl DhtClient {
         }
     }
 
+    /// Does what the node's events ask for and what is due, until nothing is left.
+    fn advance(&mut self, now: Duration) {
+        self.take_events(now);
+        while self.start_lookups(now) {
+            self.take_events(now);
+        }
+    }
+
     fn take_events(&mut self, now: Duration) {
         while let Some(event) = self.node.as_mut().and_then(|node| node.poll_event()) {
             match event {
                 Event::Peers { lookup, addresses, .. } => self.handle_peers(lookup, addresses),
                 Event::Done { lookup, .. } => self.handle_done(now, lookup),
                 Event::RoutersWanted => {
-                    let found = self.names.look_up_routers();
-                    self.take_nodes(now, found);
+                    for found in [self.names.look_up_nodes(), self.names.look_up_routers()] {
+                        self.take_nodes(now, found);
+                    }
                 }
                 Event::Address { ip } => log::info!("the DHT sees us at {ip}"),
                 // Nobody asks for these here.
                 _ => {}
             }
         }
-        self.start_lookups(now);
     }
 
     fn handle_peers(&mut self, lookup: LookupKey, addresses: Vec<SocketAddr>) {
         let Some(torrent) = self.lookups.get(&lookup) else { return };
-        if let Some(Wanted { turn: Turn::Runs(_, found), .. }) = self.torrents.get_mut(torrent) {
+        if let Some(Wanted { lookup: Lookup::Runs(_, found), .. }) = self.torrents.get_mut(torrent)
+        {
             *found += addresses.len();
         }
         self.found.push_back((*torrent, addresses));
@@ -256,7 +270,7 @@ impl DhtClient {
     fn handle_done(&mut self, now: Duration, lookup: LookupKey) {
         let Some(torrent) = self.lookups.remove(&lookup) else { return };
         let Some(wanted) = self.torrents.get_mut(&torrent) else { return };
-        let found = matches!(wanted.turn, Turn::Runs(_, found) if found > 0);
+        let found = matches!(wanted.lookup, Lookup::Runs(_, found) if found > 0);
         wanted.in_vain = if found { 0 } else { wanted.in_vain + 1 };
         wanted.ended = true;
         let retry = DHT_RETRY * 2u32.pow(wanted.in_vain.clamp(1, 5) - 1);
@@ -268,9 +282,9 @@ impl DhtClient {
     /// Lines a torrent up, which waits or whose lookup ended.
     fn wait_until(&mut self, torrent: TorrentKey, at: Duration) {
         let Some(wanted) = self.torrents.get_mut(&torrent) else { return };
-        let (before, in_vain) = (wanted.turn, wanted.in_vain > 0 || !wanted.ended);
-        wanted.turn = Turn::Waits(at);
-        if let Turn::Waits(before) = before {
+        let (before, in_vain) = (wanted.lookup, wanted.in_vain > 0 || !wanted.ended);
+        wanted.lookup = Lookup::Due(at);
+        if let Lookup::Due(before) = before {
             self.unschedule(torrent, before);
         }
         let queue = if in_vain { &mut self.without_peers } else { &mut self.with_peers };
@@ -289,27 +303,36 @@ impl DhtClient {
         }
     }
 
-    /// Starts lookups of the torrents that are due, while there is room.
-    fn start_lookups(&mut self, now: Duration) {
+    /// Starts lookups of the torrents that are due, while there is room. Returns whether it started
+    /// any.
+    fn start_lookups(&mut self, now: Duration) -> bool {
+        let mut started = false;
         while self.lookups.len() < MAX_DHT_LOOKUPS
             && let Some(torrent) = self.pop_due(now)
             && let Some(wanted) = self.torrents.get_mut(&torrent)
             && let Some(node) = &mut self.node
         {
             let key = node.find_peers(now, wanted.info_hash, wanted.announce);
-            wanted.turn = Turn::Runs(key, 0);
+            wanted.lookup = Lookup::Runs(key, 0);
             self.lookups.insert(key, torrent);
+            started = true;
         }
+        started
     }
 
     /// Takes the next torrent that is due.
     fn pop_due(&mut self, now: Duration) -> Option<TorrentKey> {
-        for queue in [&mut self.without_peers, &mut self.with_peers] {
-            if queue.first().is_some_and(|(at, _)| *at <= now) {
-                return queue.pop_first().map(|(_, torrent)| torrent);
-            }
-        }
-        None
+        let is_due = |queue: &BTreeSet<(Duration, TorrentKey)>| {
+            queue.first().is_some_and(|(at, _)| *at <= now)
+        };
+        let has_peers = match (is_due(&self.without_peers), is_due(&self.with_peers)) {
+            (false, false) => return None,
+            (true, true) => !self.last_had_peers,
+            (_, with_peers) => with_peers,
+        };
+        self.last_had_peers = has_peers;
+        let queue = if has_peers { &mut self.with_peers } else { &mut self.without_peers };
+        queue.pop_first().map(|(_, torrent)| torrent)
     }
 }
 

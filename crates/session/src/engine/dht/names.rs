@@ -59,10 +59,9 @@ impl NodeNames {
         found
     }
 
-    /// Returns the user's nodes that are given by address, and lines the names of the others up.
+    /// Returns the user's nodes that are given by address; the names of the others are looked up.
     pub(super) fn look_up_nodes(&mut self) -> Found {
-        let nodes = std::mem::take(&mut self.nodes);
-        self.look_up(nodes)
+        self.look_up(self.nodes.clone())
     }
 
     /// The same for nodes that a torrent or a link names.
@@ -72,7 +71,7 @@ impl NodeNames {
         found
     }
 
-    /// The same for the routers, each time that they are wanted.
+    /// The same for the routers.
     pub(super) fn look_up_routers(&mut self) -> Found {
         let mut found = Found::default();
         for router in self.routers.clone() {
