@@ -161,11 +161,15 @@ pub(crate) fn link(torrent: &OsStr) -> Result<Option<Arc<Magnet>>, Failure> {
     }
 }
 
-/// Returns the saved torrent of a link with the link's trackers, unless it is private.
+/// Returns the saved torrent of a link with the link's trackers. A private torrent has only those,
+/// unless there are none.
 fn with_trackers(mut metainfo: Metainfo, link: &Magnet) -> Metainfo {
-    if !metainfo.info().private() {
-        metainfo.add_trackers(&link.tracker_tiers());
+    let tiers = link.tracker_tiers();
+    if metainfo.info().private() && !tiers.is_empty() {
+        let again = Metainfo::from_info(metainfo.raw_info(), &tiers, metainfo.web_seeds());
+        return again.unwrap_or(metainfo);
     }
+    metainfo.add_trackers(&tiers);
     metainfo
 }
 
@@ -292,8 +296,11 @@ fn merge(torrent: &mut NamedTorrent, other: NamedTorrent, same: &str, output: &O
             Description::Metainfo(Arc::new(metainfo))
         }
         (Description::Link(first), Description::Link(second)) => {
-            let new = second.trackers.iter().filter(|url| !first.trackers.contains(url));
-            torrent.further_trackers.extend(new.cloned());
+            // The first that names trackers is the torrent's source, should it be private.
+            if !first.trackers.is_empty() {
+                let new = second.trackers.iter().filter(|url| !first.trackers.contains(url));
+                torrent.further_trackers.extend(new.cloned());
+            }
             Description::Link(Arc::new(merged(&first, &second)))
         }
     };

@@ -152,7 +152,7 @@ impl Magnet {
             "x.pe" if has_port(decoded(value).trim()) => add_distinct(&mut self.peers, value),
             "dht" if has_port(decoded(value).trim()) => add_distinct(&mut self.dht_nodes, value),
             "so" => self.select_only.extend(selection(decoded(value).trim())?),
-            "xl" => self.length = decoded(value).trim().parse().ok().or(self.length),
+            "xl" => self.length = parse_length(&decoded(value)).or(self.length),
             _ => {}
         }
         Ok(())
@@ -306,3 +306,8 @@ fn write_parameters(f: &mut fmt::Formatter<'_>, key: &str, values: &[String]) ->
 
 #[cfg(test)]
 mod tests;
+
+/// Returns a size in bytes. No torrent is empty, so 0 stands for an unknown one.
+fn parse_length(text: &str) -> Option<u64> {
+    text.trim().parse().ok().filter(|length| *length > 0)
+}

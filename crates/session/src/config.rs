@@ -180,8 +180,8 @@ pub struct AddTorrent {
     /// Trackers of the link that are not used if the torrent turns out to be private, because they
     /// come from elsewhere (BEP 27). In a box, as most torrents have none.
     pub further_trackers: Option<Box<Vec<String>>>,
-    /// Whether a torrent that is known by a link waits for [`Session::select`](
-    /// crate::Session::select) when its metadata is there. Otherwise it goes on with `selected`.
+    /// Whether the torrent waits for [`Session::select`](crate::Session::select) once its metadata
+    /// is there. Otherwise it goes on with `selected`.
     pub await_selection: bool,
     /// The folder that contains, or will contain, the torrent's `name`. Many torrents in one folder
     /// take less memory if they share its path.

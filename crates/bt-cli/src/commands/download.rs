@@ -34,8 +34,11 @@ pub(crate) fn run(arguments: &DownloadArgs, output: &Output) -> CommandResult {
     let sources = Sources { ca_file, saved: saved.clone(), output };
     let torrents = sources.describe_all(&arguments.torrents)?;
     check_save_path(arguments, torrents.len())?;
-    let mut orders = Vec::new();
+    let (mut orders, mut known) = (Vec::new(), Vec::new());
     for torrent in torrents {
+        if torrent.link.is_some() {
+            known.extend(torrent.description.metainfo().cloned());
+        }
         let mut order = order(&torrent, selection.as_ref(), arguments, output)?;
         order.peers.extend(&peers);
         order.resume = !arguments.store.no_resume;
@@ -47,12 +50,14 @@ pub(crate) fn run(arguments: &DownloadArgs, output: &Output) -> CommandResult {
     let state_dir = writable_state_dir(&arguments.store.state)?;
     let config = session_config(&arguments.network, &arguments.trust, Some(state_dir));
     let mut transfer = Transfer::start(config, output)?;
-    transfer.set_metadata_plan(MetadataPlan {
+    let plan = MetadataPlan {
         saved,
         save_to: arguments.save_torrent.clone(),
         download_to: Some(arguments.output.clone()),
         selection,
-    });
+    };
+    known.iter().for_each(|metainfo| plan.save(metainfo, output));
+    transfer.set_metadata_plan(plan);
     for order in orders {
         transfer.add(&order)?;
     }

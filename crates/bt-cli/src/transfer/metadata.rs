@@ -34,14 +34,19 @@ impl MetadataPlan {
             output.warn(&format!("{name}: the metadata is not kept for the next launch: {why}"));
             None
         });
-        if let Some(path) = &self.save_to {
-            let path = torrent_path(path, metainfo);
-            match write_new(&path, metainfo.raw()) {
-                Ok(()) => output.note(&format!("{name}: saved as {}", path.display())),
-                Err(failure) => output.warn(&format!("{name}: {}", failure.message())),
-            }
-        }
+        self.save(metainfo, output);
         kept
+    }
+
+    /// Writes the `.torrent` file that the user wants.
+    pub(crate) fn save(&self, metainfo: &Metainfo, output: &Output) {
+        let Some(path) = &self.save_to else { return };
+        let name = clean(metainfo.info().name());
+        let path = torrent_path(path, metainfo);
+        match write_new(&path, metainfo.raw()) {
+            Ok(()) => output.note(&format!("{name}: saved as {}", path.display())),
+            Err(failure) => output.warn(&format!("{name}: {}", failure.message())),
+        }
     }
 
     /// Returns which files are wanted, one entry per file; `None` for all.

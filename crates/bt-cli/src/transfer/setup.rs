@@ -118,7 +118,7 @@ pub(crate) fn start_failure(error: &StartError) -> Failure {
 /// Returns the class of the error for a torrent that the session refuses.
 pub(crate) fn add_class(error: &AddError) -> Class {
     match error {
-        AddError::Duplicate { .. } => Class::Usage,
+        AddError::Duplicate { .. } | AddError::OnlyV2 => Class::Usage,
         _ => Class::Failure,
     }
 }

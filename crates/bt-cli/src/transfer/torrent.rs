@@ -360,6 +360,9 @@ impl Torrent {
     /// Returns the failure of a torrent without progress: bad data if the peers were banned, else
     /// network.
     fn stalled(&self, what: &str, status: &TorrentStatus) -> Failure {
+        if status.metadata.is_some() {
+            return self.no_metadata(&format!("no metadata: {what}"), status);
+        }
         if status.peers_banned > 0 && status.peers_connected == 0 {
             let why = "peers were banned for bad data, and no other is connected";
             return bad_data(&format!("{what}; {why}"));
@@ -387,7 +390,14 @@ impl Torrent {
                 return format!("{peers}; {PRIVATE_WITHOUT_TRACKER}: {GET_IT_AGAIN}");
             }
             let which = if self.has_peers { "another peer" } else { "a peer" };
-            format!("{peers}, and the torrent names no tracker; name {which} with --peer")
+            let unnamed = match status.nodes {
+                Some(nodes) if nodes > 0 => {
+                    let nodes = count(nodes, "node of the DHT was", "nodes of the DHT were");
+                    format!("the torrent names no tracker, and {nodes} asked")
+                }
+                _ => "and the torrent names no tracker".to_owned(),
+            };
+            format!("{peers}, {unnamed}; name {which} with --peer")
         } else if status.trackers.iter().all(|tracker| tracker.result.is_none()) {
             format!("{peers}, and no tracker has answered yet")
         } else {
@@ -406,6 +416,7 @@ fn asked(status: &TorrentStatus) -> String {
     let metadata = status.metadata.unwrap_or_default();
     let offering = match metadata.peers {
         0 => "none of them has the metadata".to_owned(),
+        1 => "one of them offers the metadata".to_owned(),
         count => format!("{count} of them offer the metadata"),
     };
     let trackers = match status.trackers.len() {

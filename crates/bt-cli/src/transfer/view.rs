@@ -290,8 +290,9 @@ impl View {
 fn done_of_total(torrent: &Torrent, status: &TorrentStatus) -> (u64, u64) {
     match status.phase {
         PhaseKind::Metadata => {
+            // Nothing is done before the size is known.
             let metadata = status.metadata.unwrap_or_default();
-            (u64::from(metadata.pieces_done), u64::from(metadata.pieces_total))
+            (u64::from(metadata.pieces_done), u64::from(metadata.pieces_total).max(1))
         }
         PhaseKind::Checking => (u64::from(status.checked.0), u64::from(status.checked.1)),
         PhaseKind::Opening | PhaseKind::Transfer | PhaseKind::Stopping | PhaseKind::Stopped => {

@@ -117,7 +117,9 @@ impl<F> Engine<F> {
 
     /// Lines a torrent up for what it waits for, and sets its timer.
     pub(super) fn line_up(&mut self, key: TorrentKey) {
-        let may_find = || self.dht.as_ref().is_some_and(|dht| dht.may_find(key));
+        let Some(torrent) = self.torrents.get(key) else { return };
+        let is_link = matches!(torrent.add.description, Description::Link(_));
+        let may_find = || self.dht.as_ref().is_some_and(|dht| dht.may_find(key, is_link));
         self.torrents.line_up(self.now, key, may_find);
     }
 

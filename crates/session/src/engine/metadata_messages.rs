@@ -17,7 +17,7 @@ impl<F> Engine<F> {
     pub fn select(&mut self, now: Duration, key: TorrentKey, selected: Option<Vec<bool>>) {
         self.now = now;
         if let Some(torrent) = self.torrents.get_mut(key).filter(|it| it.is_ready_to_open()) {
-            torrent.add.selected = selected;
+            (torrent.add.selected, torrent.add.await_selection) = (selected, false);
             self.open(key);
         }
         self.settle();

@@ -8,7 +8,9 @@ use peer_wire::{ExtensionHandshake, Message, MetadataMessage, Reserved};
 use piece_store::Job;
 use session::engine::{EngineConfig, LinkKey};
 use session::limits::{MAX_LATE_HAVES, MAX_METADATA_QUEUE, METADATA_COPIES};
-use session::{AddTorrent, Description, EventKind, GiveUp, Goal, PeerState, PhaseKind, StopReason};
+use session::{
+    AddError, AddTorrent, Description, EventKind, GiveUp, Goal, PeerState, PhaseKind, StopReason,
+};
 use testkit::{AnnounceEvent, Payload};
 
 use super::crowd::{Crowd, Manner, hello, info_of, message};
@@ -239,12 +241,26 @@ fn metadata_waits_for_selection() {
     net.run_until(2 * Duration::from_secs(600), |net| net.now() >= until);
     assert_eq!(net.nodes[0].status(key).phase, PhaseKind::Metadata);
     assert!(!folder.exists(), "nothing is opened");
+    net.nodes[0].stop(key);
+    net.run_until(LIMIT, |net| net.nodes[0].stopped());
+    net.nodes[0].resume(key);
+    net.run_until(LIMIT, |net| net.nodes[0].status(key).phase == PhaseKind::Metadata);
+    assert!(!folder.exists(), "it waits again");
     let now = net.now();
     net.nodes[0].engine.select(now, key, Some(vec![false, true, false]));
     net.nodes[0].act();
     net.run_until(LIMIT, |net| net.nodes[0].completed());
     assert_eq!(std::fs::read(folder.join("film/b")).unwrap(), payload.data()[40_000..80_000]);
     assert!(!folder.join("film/a").exists());
+}
+
+#[test]
+fn link_of_v2_torrent_is_refused() {
+    let hash = format!("1220{}", "ab".repeat(32));
+    let link: Magnet = format!("magnet:?xt=urn:btmh:{hash}").parse().unwrap();
+    let mut node = Node::new(config(0));
+    let add = AddTorrent::from_link(Arc::new(link), "anywhere");
+    assert_eq!(node.engine.add(Duration::ZERO, add), Err(AddError::OnlyV2));
 }
 
 #[test]

@@ -202,11 +202,11 @@ impl DhtClient {
         self.node.as_ref().map(|node| node.node_count())
     }
 
-    /// Whether peers of a torrent may still be found: until the first lookup has ended or, if the
-    /// torrent has no metadata yet, ever.
-    pub(super) fn may_find(&self, torrent: TorrentKey) -> bool {
+    /// Whether peers of a torrent may still be found: until the first lookup has ended or, for a
+    /// link whose metadata is missing, ever.
+    pub(super) fn may_find(&self, torrent: TorrentKey, is_link: bool) -> bool {
         let knows_nodes = self.node_count().is_some_and(|count| count > 0);
-        let hopes = |wanted: &Wanted| !wanted.ended || wanted.announce == Announce::No;
+        let hopes = |wanted: &Wanted| is_link || !wanted.ended;
         knows_nodes && self.torrents.get(&torrent).is_some_and(hopes)
     }
 

@@ -136,7 +136,7 @@ impl GoalWatch {
             let at = self.started_at.saturating_add(limit);
             (at, Ending::GiveUp(GiveUp::NoMetadata(limit)))
         });
-        let endings = [lasting, no_metadata, self.timeout()];
+        let endings = [no_metadata, lasting, self.timeout()];
         endings.into_iter().flatten().min_by_key(|(at, _)| *at)
     }
 

@@ -28,10 +28,6 @@ pub(crate) struct Metadata {
 }
 
 impl Metadata {
-    pub(super) fn new(now: Duration, swarm: Swarm) -> Self {
-        Self { swarm, fetch: Some(MetadataFetch::new(now)) }
-    }
-
     /// Returns when [`Self::handle_timeout`] is to be called.
     pub(super) fn poll_timeout(&self) -> Option<Duration> {
         let is_idle = |fetch: &MetadataFetch| fetch.is_idle() && self.swarm.peers_connected() == 0;

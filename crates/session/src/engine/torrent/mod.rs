@@ -16,12 +16,12 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::{Index, IndexMut};
 use std::time::Duration;
 
-use bt_types::InfoHashV1;
+use bt_types::{InfoHashV1, InfoHashes};
 use piece_store::TorrentKey;
 use swarm::{SpanBudget, Swarm};
 
 use super::config::EngineConfig;
-use crate::config::AddTorrent;
+use crate::config::{AddTorrent, Description};
 use crate::event::{StopReason, TorrentStatus};
 
 pub(super) use goal::Ending;
@@ -40,6 +40,9 @@ pub enum AddError {
         /// Its info-hash.
         info_hash: InfoHashV1,
     },
+    /// Occurs when a link names a torrent by its v2 info-hash only (BEP 52).
+    #[error("the link is of a v2 torrent: they are not supported yet")]
+    OnlyV2,
     /// Occurs when the session has ended or is too busy to answer.
     #[error("the session does not answer")]
     Gone,
@@ -82,6 +85,11 @@ impl Torrents {
         peer_id_prefix: [u8; 8],
         rng: &mut impl rand::Rng,
     ) -> Result<TorrentKey, AddError> {
+        if matches!(&add.description, Description::Link(link)
+            if matches!(link.info_hashes, InfoHashes::V2(_)))
+        {
+            return Err(AddError::OnlyV2);
+        }
         let info_hash = add.description.info_hash();
         if self.by_info_hash.contains_key(&info_hash) {
             let name = add.description.name();

@@ -22,6 +22,7 @@ use super::metadata::Metadata;
 use super::transfer::Transfer;
 use crate::config::{AddTorrent, Description};
 use crate::engine::config::EngineConfig;
+use crate::engine::metadata::MetadataFetch;
 use crate::engine::rate::Bucket;
 use crate::event::{StopReason, TorrentError, TorrentStatus};
 use crate::limits::{ANNOUNCE_DEADLINE, MAX_USER_PEERS, STOP_ANNOUNCE_TIME};
@@ -158,13 +159,16 @@ impl Torrent {
         if let Some(watch) = &mut self.watch {
             watch.start(now);
         }
-        let Description::Link(link) = &self.add.description else {
-            let metainfo = self.metainfo().clone();
-            return Start::Open(self.open(metainfo, config.state_dir.clone()));
+        let (fetch, peers) = match &self.add.description {
+            Description::Metainfo(metainfo) if !self.add.await_selection => {
+                let metainfo = Arc::clone(metainfo);
+                return Start::Open(self.open(metainfo, config.state_dir.clone()));
+            }
+            Description::Metainfo(_) => (None, Vec::new()),
+            Description::Link(link) => (Some(MetadataFetch::new(now)), link.peers.clone()),
         };
-        let peers = link.peers.clone();
         let swarm = self.new_swarm(now, config, seed);
-        self.phase = Phase::Metadata(Box::new(Metadata::new(now, swarm)));
+        self.phase = Phase::Metadata(Box::new(Metadata { swarm, fetch }));
         Start::Fetch(peers)
     }
 
@@ -423,7 +427,7 @@ impl Torrent {
     /// Returns what to announce as left before it is known. Not 0, which a seeder announces.
     fn unknown_left(&self) -> u64 {
         match &self.add.description {
-            Description::Metainfo(_) => u64::MAX,
+            Description::Metainfo(metainfo) => metainfo.info().geometry().total(),
             Description::Link(link) => link.length.unwrap_or(UNKNOWN_LEFT),
         }
     }
