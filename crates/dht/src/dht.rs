@@ -1,6 +1,8 @@
 //! The node: routing tables, lookups and stores of both families behind one set of calls.
 
 mod answers;
+#[cfg(feature = "items")]
+mod items;
 mod maintenance;
 mod overlay;
 mod pump;
@@ -44,7 +46,8 @@ pub const DHT_MEMORY: usize = 4 * 1024 * 1024;
 ///   [`handle_node`](Self::handle_node), [`handle_routers`](Self::handle_routers),
 ///   [`handle_send_failed`](Self::handle_send_failed).
 /// - What we want: [`find_peers`](Self::find_peers), [`scrape`](Self::scrape),
-///   [`find_nodes`](Self::find_nodes), [`ping`](Self::ping), [`stop`](Self::stop),
+///   [`find_nodes`](Self::find_nodes), [`ping`](Self::ping), with the feature `items` `get` and
+///   `put`, [`stop`](Self::stop),
 ///   [`set_read_only`](Self::set_read_only), [`save`](Self::save).
 /// - What the caller must do now: [`poll_transmit`](Self::poll_transmit),
 ///   [`poll_event`](Self::poll_event), [`poll_timeout`](Self::poll_timeout).
@@ -61,6 +64,8 @@ pub struct Dht {
     throttle: Throttle,
     tokens: Tokens,
     peers: PeerStore,
+    #[cfg(feature = "items")]
+    items: crate::items::ItemStore,
     /// Those that run, ours included.
     searches: BTreeMap<LookupKey, Search>,
     queue: VecDeque<(LookupKey, Search)>,
@@ -103,6 +108,8 @@ impl Dht {
             throttle: Throttle::new(start, rng.random(), config.throttle),
             tokens: Tokens::new(start, &mut rng),
             peers: PeerStore::new(own),
+            #[cfg(feature = "items")]
+            items: crate::items::ItemStore::new(own),
             searches: BTreeMap::new(),
             queue: VecDeque::new(),
             next_key: 0,
@@ -134,8 +141,8 @@ impl Dht {
                 self.handle_reply(now, from, &message, reply);
                 self.pump(now);
             }
-            Body::Error(_) => {
-                self.handle_error(now, from, message.transaction);
+            Body::Error(code) => {
+                self.handle_error(now, from, message.transaction, *code);
                 self.pump(now);
             }
         }
@@ -332,6 +339,8 @@ impl Dht {
         let queued = self.queue.iter().map(|(_, search)| search.memory()).sum::<usize>();
         let events = self.events.capacity() * size_of::<Event>();
         let stores = self.peers.memory() + self.budget.memory() + Throttle::memory();
+        #[cfg(feature = "items")]
+        let stores = stores + self.items.memory();
         size_of::<Self>()
             + overlays
             + searches
@@ -351,6 +360,8 @@ fn event_key(event: &Event) -> Option<LookupKey> {
         | Event::Scraped { lookup, .. }
         | Event::Pong { lookup, .. }
         | Event::Done { lookup, .. } => Some(*lookup),
+        #[cfg(feature = "items")]
+        Event::Item { lookup, .. } => Some(*lookup),
         Event::RoutersWanted | Event::Address { .. } => None,
     }
 }

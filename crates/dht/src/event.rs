@@ -64,6 +64,14 @@ pub enum Event {
         /// The number of other peers.
         peers: u32,
     },
+    /// The item that a lookup found; it is verified.
+    #[cfg(feature = "items")]
+    Item {
+        /// The lookup.
+        lookup: LookupKey,
+        /// The item.
+        item: crate::Item,
+    },
     /// The answer to a [`ping`](crate::Dht::ping).
     Pong {
         /// The ping.
@@ -99,6 +107,8 @@ pub struct Stats {
     pub answered: u32,
     /// Nodes that confirmed that they stored something.
     pub stored: u32,
+    /// Nodes that have another version of the item that was put (BEP 44, errors 301 and 302).
+    pub conflicts: u32,
     /// The time since it was requested.
     pub elapsed: Duration,
 }

@@ -7,6 +7,7 @@
 //! - [`Dht`] is the node, made from a [`Config`]. It holds both families.
 //! - [`Event`] is what happened, [`Transmit`] a datagram to send.
 //! - [`State`] is what the next launch should know.
+//! - `Item`, with the feature `items`, is data of any kind in the DHT.
 //! - [`NodeId`] is an id and the distance between two.
 //!
 //! Two nodes on a wire made of two function calls; one announces a peer, the other finds it:
@@ -62,10 +63,11 @@
 //! - A node is sent something only in answer to a query, once, or by a query that counts against
 //!   the budgets: [`QUERY_RATE`], [`NEW_ADDRESS_RATE`], two unanswered ones a minute and address.
 //! - Only nodes that answered us, at the address that we asked, are named to others.
-//! - No datagram is longer than 1,024 bytes, nor 8 times (`get_peers`; otherwise 4 times) as long
+//! - No datagram is longer than 1,024 bytes (1,450 with an item), nor 8 times (`get_peers`; otherwise 4 times) as long
 //!   as the query that it answers.
 //!
-//! Sources: BEP 5 (DHT), 32 (IPv6), 33 (scrape), 42 (ids and addresses), 43 (read-only nodes).
+//! Sources: BEP 5 (DHT), 32 (IPv6), 33 (scrape), 42 (ids and addresses), 43 (read-only nodes),
+//! 44 (items).
 
 mod address;
 mod bloom;
@@ -73,6 +75,8 @@ mod calls;
 mod config;
 mod dht;
 mod event;
+#[cfg(feature = "items")]
+mod items;
 mod lookup;
 pub mod message;
 mod node_id;
@@ -94,6 +98,11 @@ pub use calls::{CALL_TIMEOUT, MAX_CALLS};
 pub use config::Config;
 pub use dht::{DHT_MEMORY, Dht, MAX_LOOKUPS, MAX_QUEUED_LOOKUPS};
 pub use event::{Announce, Counters, Event, LookupKey, Stats, Status, Transmit};
+#[cfg(feature = "items")]
+pub use items::{
+    ITEM_LENGTH, ITEM_LIFETIME, ITEMS_AN_ADDRESS, Item, ItemError, MAX_ITEMS, SALT_LENGTH,
+    mutable_target, public_key,
+};
 pub use lookup::{ALPHA, MAX_CANDIDATES};
 pub use node_id::{Distance, NodeId};
 pub use peer_store::{HASHES_AN_ADDRESS, MAX_HASHES, MAX_PEERS, MAX_PEERS_EACH, PEER_LIFETIME};

@@ -27,6 +27,12 @@ pub(crate) enum Goal {
     Scrape { hash: InfoHashV1 },
     /// The nodes closest to the target, for the caller.
     Nodes,
+    /// An item.
+    #[cfg(feature = "items")]
+    Get,
+    /// Where to put an item.
+    #[cfg(feature = "items")]
+    Put,
     /// The nodes closest to us, to join.
     Join,
     /// A few nodes on the way to a target, to fill the routing table.
@@ -41,6 +47,10 @@ impl Goal {
 
     /// Whether something is stored at the end.
     pub(crate) fn stores(&self) -> bool {
+        #[cfg(feature = "items")]
+        if *self == Self::Put {
+            return true;
+        }
         matches!(self, Self::Peers { announce: Announce::Port { .. }, .. })
     }
 }
@@ -57,12 +67,24 @@ pub(crate) struct Search {
     seen: Vec<u64>,
     /// The seeds and the other peers that nodes know of, for a scrape.
     filters: Option<Box<(Bloom, Bloom)>>,
+    /// The item that is looked for or put.
+    #[cfg(feature = "items")]
+    pub(crate) item: Option<Box<crate::items::ItemSearch>>,
 }
 
 impl Search {
     pub(crate) fn new(now: Duration, goal: Goal, walks: [Option<Lookup>; 2]) -> Self {
         let filters = matches!(goal, Goal::Scrape { .. }).then(Box::default);
-        Self { goal, started: now, walks, stats: Stats::default(), seen: Vec::new(), filters }
+        Self {
+            goal,
+            started: now,
+            walks,
+            stats: Stats::default(),
+            seen: Vec::new(),
+            filters,
+            #[cfg(feature = "items")]
+            item: None,
+        }
     }
 
     /// Returns the query that is sent to the nodes of `family`.
@@ -77,6 +99,8 @@ impl Search {
             Goal::Scrape { hash } => {
                 Method::GetPeers { info_hash: hash, want, noseed: false, scrape: true }
             }
+            #[cfg(feature = "items")]
+            Goal::Get | Goal::Put => Method::Get { target: walk.target(), want, seq: None },
             Goal::Nodes | Goal::Join | Goal::Refresh => {
                 Method::FindNode { target: walk.target(), want }
             }
@@ -128,6 +152,10 @@ impl Search {
 
     /// Whether it has found enough before it is at its target.
     pub(crate) fn is_satisfied(&self) -> bool {
+        #[cfg(feature = "items")]
+        if self.item.as_ref().is_some_and(|item| item.is_final()) {
+            return true;
+        }
         self.goal == Goal::Refresh && self.stats.answered as usize >= K
     }
 
@@ -139,6 +167,8 @@ impl Search {
     pub(crate) fn memory(&self) -> usize {
         let walks = self.walks.iter().flatten().map(Lookup::memory).sum::<usize>();
         let filters = self.filters.as_ref().map_or(0, |_| 2 * BLOOM_LENGTH);
+        #[cfg(feature = "items")]
+        let walks = walks + self.item.as_ref().map_or(0, |item| item.memory());
         size_of::<Self>() + walks + self.seen.capacity() * size_of::<u64>() + filters
     }
 }

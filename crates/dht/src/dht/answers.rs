@@ -36,12 +36,12 @@ pub(super) struct Scratch {
 
 /// The sender of a query.
 #[derive(Clone, Copy)]
-struct Asker<'m> {
-    address: SocketAddr,
-    transaction: &'m [u8],
-    standing: Standing,
+pub(super) struct Asker<'m> {
+    pub(super) address: SocketAddr,
+    pub(super) transaction: &'m [u8],
+    pub(super) standing: Standing,
     /// The longest answer.
-    limit: usize,
+    pub(super) limit: usize,
 }
 
 impl Dht {
@@ -77,8 +77,16 @@ impl Dht {
         let asker = Asker { address: from, transaction: message.transaction, standing, limit };
         match query.method {
             Method::Ping => self.reply(now, asker, &Reply::new(own)),
-            Method::FindNode { target, want } | Method::Get { target, want, .. } => {
-                self.answer_with(now, asker, own, target, want, |_, _, _| {});
+            #[cfg(feature = "items")]
+            Method::Get { target, want, seq } => {
+                self.answer_get(now, asker, query.id, (target, want, seq));
+            }
+            #[cfg(not(feature = "items"))]
+            Method::Get { target, want, .. } => {
+                self.answer_with(now, asker, target, want, Reply::new(own), 0);
+            }
+            Method::FindNode { target, want } => {
+                self.answer_with(now, asker, target, want, Reply::new(own), 0);
             }
             Method::GetPeers { info_hash, want, noseed, scrape } => {
                 self.answer_get_peers(now, asker, query.id, (info_hash, want), noseed, scrape);
@@ -88,6 +96,14 @@ impl Dht {
                 let result = self.store_peer(now, asker, query.id, (info_hash, port, seed), token);
                 self.confirm(now, asker, own, length, result);
             }
+            #[cfg(feature = "items")]
+            Method::Put { token, value, mutable } => {
+                let stored = self.store_item(now, from, query.id, (token, value), mutable);
+                if let Some(result) = stored {
+                    self.confirm(now, asker, own, length, result);
+                }
+            }
+            #[cfg(not(feature = "items"))]
             Method::Put { .. } => {
                 self.confirm(now, asker, own, length, Err(ErrorCode::MethodUnknown));
             }
@@ -107,6 +123,10 @@ impl Dht {
             Method::AnnouncePeer { info_hash, token, .. } => {
                 let target = info_hash.into();
                 self.tokens.is_valid(now, token, from, &query.id, &target, &mut self.rng)
+            }
+            #[cfg(feature = "items")]
+            Method::Put { token, value, mutable } => {
+                self.has_put_token(now, from, &query.id, (token, value), mutable)
             }
             _ => false,
         };
@@ -212,25 +232,24 @@ impl Dht {
         (self.scratch.nodes, self.scratch.nodes6, self.scratch.values) = (nodes, nodes6, values);
     }
 
-    /// Answers with the nodes closest to `target`, and what `change` adds.
-    fn answer_with(
+    /// Answers with the nodes closest to `target` and what is in `reply`, which takes `extra` bytes.
+    pub(super) fn answer_with(
         &mut self,
         now: Duration,
         asker: Asker<'_>,
-        own: NodeId,
         target: NodeId,
         want: Want,
-        change: impl FnOnce(&mut Self, &mut Reply<'_>, usize),
+        reply: Reply<'_>,
+        extra: usize,
     ) {
-        let room = asker.limit.saturating_sub(overhead(asker));
-        let used = self.push_nodes(asker, target, want, room);
+        let room = asker.limit.saturating_sub(overhead(asker) + extra);
+        self.push_nodes(asker, target, want, room);
         let (nodes, nodes6) = self.take_nodes();
-        let mut reply = Reply {
+        let reply = Reply {
             nodes: Nodes::new(Family::V4, &nodes).filter(|_| !nodes.is_empty()),
             nodes6: Nodes::new(Family::V6, &nodes6).filter(|_| !nodes6.is_empty()),
-            ..Reply::new(own)
+            ..reply
         };
-        change(self, &mut reply, room.saturating_sub(used));
         self.reply(now, asker, &reply);
         (self.scratch.nodes, self.scratch.nodes6) = (nodes, nodes6);
     }

@@ -151,6 +151,8 @@ impl Dht {
         if now >= self.schedule.expire {
             self.schedule.expire = now + EXPIRE_EVERY;
             self.peers.expire(now);
+            #[cfg(feature = "items")]
+            self.items.expire(now);
             self.budget.expire(now);
         }
         self.want_routers(now);

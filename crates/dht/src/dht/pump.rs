@@ -3,18 +3,31 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+#[cfg(feature = "items")]
+use super::items::put_method;
 use super::overlay::Contact;
 use super::replies::Purpose;
 use super::{Dht, MAX_LOOKUPS};
 use crate::address::{FAMILIES, is_usable};
+#[cfg(feature = "items")]
+use crate::items::ItemSearch;
 use crate::message::{Body, Message, Method, Query, Want};
 use crate::search::{Goal, Search};
 use crate::send_budget::Permit;
 use crate::table::K;
 use crate::{Announce, Event, Family, LookupKey, NodeId};
 
-/// The longest query, in bytes.
-const MAX_QUERY: usize = 1_024;
+/// The longest query, in bytes: one that puts an item.
+const MAX_QUERY: usize = 1_450;
+
+/// Without the feature there is nothing to put.
+#[cfg(not(feature = "items"))]
+enum ItemSearch {}
+
+#[cfg(not(feature = "items"))]
+fn put_method<'a>(item: &ItemSearch, _: SocketAddr, _: &'a [u8]) -> Option<Method<'a>> {
+    match *item {}
+}
 
 /// What became of a query that was to be sent.
 enum Sent {
@@ -153,7 +166,11 @@ impl Dht {
         }
         if let Some((id, address, token)) = walk.next_store() {
             let token = token.to_vec();
-            return match self.send_store(now, key, goal, (id, address), &token) {
+            #[cfg(feature = "items")]
+            let item = search.item.as_deref();
+            #[cfg(not(feature = "items"))]
+            let item = None;
+            return match self.send_store(now, key, (goal, item), (id, address), &token) {
                 Sent::Later(until) => Step::Blocked(until),
                 Sent::Busy => Step::Waits,
                 Sent::Yes => {
@@ -173,17 +190,19 @@ impl Dht {
         &mut self,
         now: Duration,
         key: LookupKey,
-        goal: Goal,
+        (goal, item): (Goal, Option<&ItemSearch>),
         (id, address): (NodeId, SocketAddr),
         token: &[u8],
     ) -> Sent {
-        match goal {
+        let method = match goal {
             Goal::Peers { hash, announce: Announce::Port { port, seed } } => {
-                let method =
-                    Method::AnnouncePeer { info_hash: hash, port: Some(port), seed, token };
-                self.send(now, address, Some(id), method, Purpose::Store(key))
+                Some(Method::AnnouncePeer { info_hash: hash, port: Some(port), seed, token })
             }
-            _ => Sent::No,
+            _ => item.and_then(|item| put_method(item, address, token)),
+        };
+        match method {
+            Some(method) => self.send(now, address, Some(id), method, Purpose::Store(key)),
+            None => Sent::No,
         }
     }
 
@@ -191,6 +210,8 @@ impl Dht {
     fn finish(&mut self, now: Duration, key: LookupKey) -> Option<LookupKey> {
         let mut search = self.searches.remove(&key)?;
         search.stats.elapsed = now.saturating_sub(search.started);
+        #[cfg(feature = "items")]
+        self.report_item(key, search.item.take());
         if search.goal.is_own() {
             let is_thin = self.overlays.iter().flatten().any(super::Overlay::is_thin);
             self.schedule.handle_refreshed(now, is_thin);

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::Dht;
 use crate::address::{is_local, is_peer, is_usable};
 use crate::calls::{Call, Stage};
-use crate::message::{Message, Nodes, Reply, Values};
+use crate::message::{ErrorCode, Message, Nodes, Reply, Values};
 use crate::search::Goal;
 use crate::{Event, Family, LookupKey, NodeId, Stats};
 
@@ -98,7 +98,7 @@ impl Dht {
             Purpose::Store(key) => self.finish_store(key, from, true),
             Purpose::Ping(lookup) => {
                 self.push_event(Event::Pong { lookup, id: reply.id, rtt });
-                let stats = Stats { asked: 1, answered: 1, stored: 0, elapsed: rtt };
+                let stats = Stats { asked: 1, answered: 1, elapsed: rtt, ..Stats::default() };
                 self.push_event(Event::Done { lookup, stats });
             }
             Purpose::Contact { .. } => {
@@ -124,6 +124,10 @@ impl Dht {
                     walk.add(id, address);
                 }
             }
+        }
+        #[cfg(feature = "items")]
+        if let Some(item) = &mut search.item {
+            item.handle_reply(from, reply);
         }
         let local = self.accept_local && is_local(from.ip());
         let values = reply.values.into_iter().flat_map(Values::iter);
@@ -179,13 +183,26 @@ impl Dht {
     }
 
     /// A node refused a query: it is there, but of no use for it.
-    pub(super) fn handle_error(&mut self, now: Duration, from: SocketAddr, transaction: &[u8]) {
+    pub(super) fn handle_error(
+        &mut self,
+        now: Duration,
+        from: SocketAddr,
+        transaction: &[u8],
+        code: i64,
+    ) {
         let Some(call) = self.calls.take(transaction, from) else {
             self.counters.unmatched += 1;
             return;
         };
         self.budget.record_answer(from);
         self.schedule.handle_answer();
+        let conflicts = [ErrorCode::CasMismatch, ErrorCode::OldSequenceNumber];
+        if let Purpose::Store(key) = call.purpose
+            && conflicts.iter().any(|conflict| conflict.number() == code)
+            && let Some(search) = self.searches.get_mut(&key)
+        {
+            search.stats.conflicts += 1;
+        }
         self.handle_stage(now, Stage::Failed, &call, false);
     }
 
@@ -203,6 +220,8 @@ impl Dht {
                 .is_some_and(|first| first.family() == Family::of(voter));
             if is_first {
                 self.peers.set_own(id);
+                #[cfg(feature = "items")]
+                self.items.set_own(id);
             }
             // The neighbourhood is another one now.
             self.schedule.restart(now);

@@ -1,5 +1,7 @@
 //! Real nodes on a virtual UDP network with loss, delay, NATs, outages and churn.
 
+#[cfg(feature = "items")]
+mod items;
 mod net;
 mod scenarios;
 mod single;

@@ -26,6 +26,8 @@ pub(crate) enum Nat {
 pub(crate) struct Node {
     pub(crate) dht: Dht,
     pub(crate) address: SocketAddr,
+    /// The address in the other family.
+    pub(crate) other_address: Option<SocketAddr>,
     pub(crate) nat: Nat,
     /// The destination, our port there, and when it was last used.
     bindings: BTreeMap<SocketAddr, (u16, Duration)>,
@@ -89,6 +91,7 @@ impl Net {
         self.nodes.push(Node {
             dht: Dht::new(config),
             address,
+            other_address: None,
             nat,
             bindings: BTreeMap::new(),
             online: true,
@@ -98,6 +101,12 @@ impl Net {
         });
         self.touch(index);
         index
+    }
+
+    /// Gives a node an address in the other family.
+    pub(crate) fn add_address(&mut self, index: usize, address: SocketAddr) {
+        self.by_ip.insert(address.ip(), index);
+        self.nodes[index].other_address = Some(address);
     }
 
     /// Adds nodes that join through the first one, a second apart.
@@ -180,7 +189,7 @@ impl Net {
         }
         let mut sent = Vec::new();
         while let Some(transmit) = node.dht.poll_transmit(now) {
-            assert!(transmit.bytes.len() <= 1024);
+            assert!(transmit.bytes.len() <= if cfg!(feature = "items") { 1450 } else { 1024 });
             sent.push((transmit.to, transmit.bytes.to_vec()));
         }
         if let Some(timer) = node.timer.take() {
@@ -201,7 +210,9 @@ impl Net {
         let port = 10_000 + (self.rng.next_u32() % 50_000) as u16;
         let node = &mut self.nodes[index];
         node.sent.push((now, to, bytes.len()));
-        let mut from = node.address;
+        let addresses = [Some(node.address), node.other_address];
+        let from = addresses.into_iter().flatten().find(|from| from.is_ipv4() == to.is_ipv4());
+        let mut from = from.expect("nobody sends to a family that it does not have");
         if node.nat == Nat::Symmetric {
             let binding = node.bindings.get(&to).filter(|binding| now < binding.1 + BINDING);
             from.set_port(binding.map_or(port, |binding| binding.0));
@@ -222,7 +233,7 @@ impl Net {
         let now = self.now;
         let node = &self.nodes[index];
         let is_open = match node.nat {
-            Nat::None => node.address == datagram.to,
+            Nat::None => [Some(node.address), node.other_address].contains(&Some(datagram.to)),
             Nat::PortRestricted | Nat::Symmetric => {
                 let binding = node.bindings.get(&datagram.from);
                 binding.is_some_and(|(port, used)| {

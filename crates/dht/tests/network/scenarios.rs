@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use dht::{Announce, Config, InfoHashV1, NodeId, State};
+use dht::{Announce, Config, Event, InfoHashV1, NodeId, State};
 use rand::RngExt as _;
 
 use super::net::{Nat, Net};
@@ -196,6 +196,69 @@ fn same_seed_gives_same_datagrams() {
     };
     assert_eq!(play(8), play(8));
     assert_ne!(play(8), play(9));
+}
+
+#[test]
+fn families_help_each_other() {
+    let mut net = Net::new(11);
+    let v6 = |number: u16| {
+        let ip = std::net::Ipv6Addr::new(0x2a00 + number, number, 0, 0, 0, 0, 0, 1);
+        std::net::SocketAddr::from((ip, 6881))
+    };
+    // Nodes 0 to 19 have both families, 20 to 29 IPv4 only, 30 to 39 IPv6 only.
+    for number in 0..40_u16 {
+        let (is_v4, is_v6) = (number < 30, !(20..30).contains(&number));
+        let config = Config { v4: is_v4, v6: is_v6, ..net.config() };
+        let index = if is_v4 {
+            net.add(&config, Nat::None)
+        } else {
+            net.add_at(&config, Nat::None, v6(number))
+        };
+        if is_v4 && is_v6 {
+            net.add_address(index, v6(number));
+        }
+        // Nobody with both families is given a contact for IPv6 but the second one.
+        let contact = if is_v4 { net.nodes[0].address } else { v6(1) };
+        if number > 0 {
+            net.with(index, |dht, now| dht.handle_node(now, contact));
+        }
+        if number == 1 {
+            net.with(0, |dht, now| dht.handle_node(now, v6(1)));
+        }
+        net.run(Duration::from_secs(1));
+    }
+    net.run(6 * MINUTE);
+    for node in &net.nodes[..20] {
+        let status = node.dht.status();
+        assert!(status.nodes_v4 >= 16 && status.nodes_v6 >= 16, "{status:?}");
+    }
+    announce(&mut net, 5, 1);
+    assert!(finds(&mut net, 25, 5, 1), "IPv4 only");
+    let (peers, _) = net.lookup(35, |dht, now| dht.find_peers(now, hash(1), Announce::No));
+    let expected = std::net::SocketAddr::new(v6(5).ip(), 7001);
+    assert_eq!(peers, [expected], "IPv6 only");
+    let (mut peers, _) = net.lookup(7, |dht, now| dht.find_peers(now, hash(1), Announce::No));
+    peers.sort();
+    let v4 = std::net::SocketAddr::new(net.nodes[5].address.ip(), 7001);
+    assert_eq!(peers, [v4, expected], "both");
+}
+
+#[test]
+fn scrape_counts_a_swarm() {
+    let mut net = Net::new(12);
+    net.join(60, Nat::None);
+    net.run(3 * MINUTE);
+    for index in 0..40 {
+        let announce = Announce::Port { port: 7000, seed: index % 4 == 0 };
+        net.lookup(index, |dht, now| dht.find_peers(now, hash(1), announce));
+    }
+    net.lookup(50, |dht, now| dht.scrape(now, hash(1)));
+    let counts = net.nodes[50].events.iter().find_map(|event| match event {
+        Event::Scraped { seeds, peers, .. } => Some((*seeds, *peers)),
+        _ => None,
+    });
+    let (seeds, peers) = counts.expect("counts");
+    assert!((9..=11).contains(&seeds) && (28..=32).contains(&peers), "{seeds} {peers}");
 }
 
 #[test]

@@ -1,0 +1,250 @@
+//! Items: arbitrary data in the DHT (BEP 44).
+
+mod store;
+
+use std::net::SocketAddr;
+
+use ring::signature::{ED25519, Ed25519KeyPair, KeyPair as _, UnparsedPublicKey};
+use sha1::{Digest as _, Sha1};
+
+use crate::NodeId;
+use crate::message::Reply;
+pub use store::{ITEM_LIFETIME, ITEMS_AN_ADDRESS, MAX_ITEMS};
+pub(crate) use store::{ItemStore, PutRefused, Signed, check_lengths};
+
+/// The longest value, bencoded, in bytes.
+pub const ITEM_LENGTH: usize = 1_000;
+/// The longest salt in bytes.
+pub const SALT_LENGTH: usize = 64;
+
+/// Data that is stored in the DHT. Whoever reads it can verify it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Item {
+    /// Its target is the SHA-1 of the value.
+    Immutable {
+        /// The value, canonically bencoded.
+        value: Vec<u8>,
+    },
+    /// Its target is the SHA-1 of the key and the salt. The owner of the key can replace it.
+    Mutable {
+        /// The public key (Ed25519).
+        key: [u8; 32],
+        /// Distinguishes the items of a key; empty for none.
+        salt: Vec<u8>,
+        /// Grows with each version; never negative.
+        seq: i64,
+        /// The value, canonically bencoded.
+        value: Vec<u8>,
+        /// The signature of salt, sequence number and value.
+        signature: [u8; 64],
+    },
+}
+
+/// Data that can't be an item.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ItemError {
+    /// The value is longer than [`ITEM_LENGTH`].
+    #[error("the value has {0} bytes, more than {ITEM_LENGTH}")]
+    ValueTooLong(usize),
+    /// The salt is longer than [`SALT_LENGTH`].
+    #[error("the salt has {0} bytes, more than {SALT_LENGTH}")]
+    SaltTooLong(usize),
+    /// The value is not one canonically bencoded value: unsorted keys, leading zeros.
+    #[error("the value is not canonical bencode")]
+    NotCanonical,
+    /// The sequence number is negative.
+    #[error("the sequence number {0} is negative")]
+    NegativeSequenceNumber(i64),
+    /// The signature does not fit.
+    #[error("the signature is wrong")]
+    BadSignature,
+}
+
+impl Item {
+    /// Makes an immutable item of a bencoded value.
+    ///
+    /// # Errors
+    /// If the value is too long or not canonical.
+    pub fn immutable(value: Vec<u8>) -> Result<Self, ItemError> {
+        check_value(&value)?;
+        Ok(Self::Immutable { value })
+    }
+
+    /// Makes a mutable item of a bencoded value, signed with the key that `seed` stands for.
+    ///
+    /// # Errors
+    /// If the value or the salt is too long, the value not canonical, or `seq` negative.
+    pub fn sign(
+        seed: &[u8; 32],
+        salt: Vec<u8>,
+        seq: i64,
+        value: Vec<u8>,
+    ) -> Result<Self, ItemError> {
+        check(&salt, seq, &value)?;
+        let pair =
+            Ed25519KeyPair::from_seed_unchecked(seed).map_err(|_| ItemError::BadSignature)?;
+        let signature = pair.sign(&signed_bytes(&salt, seq, &value));
+        let signature = signature.as_ref().try_into().map_err(|_| ItemError::BadSignature)?;
+        Ok(Self::Mutable { key: public_key(seed)?, salt, seq, value, signature })
+    }
+
+    /// Returns the target under which the item is stored.
+    pub fn target(&self) -> NodeId {
+        match self {
+            Self::Immutable { value } => NodeId(Sha1::digest(value).into()),
+            Self::Mutable { key, salt, .. } => mutable_target(key, salt),
+        }
+    }
+
+    /// Returns the value, bencoded.
+    pub fn value(&self) -> &[u8] {
+        match self {
+            Self::Immutable { value } | Self::Mutable { value, .. } => value,
+        }
+    }
+
+    /// Returns the sequence number; `None` for an immutable item.
+    pub fn seq(&self) -> Option<i64> {
+        match self {
+            Self::Immutable { .. } => None,
+            Self::Mutable { seq, .. } => Some(*seq),
+        }
+    }
+
+    /// Checks everything that a reader has to check, the signature last.
+    ///
+    /// # Errors
+    /// See [`ItemError`].
+    pub fn verify(&self) -> Result<(), ItemError> {
+        match self {
+            Self::Immutable { value } => check_value(value),
+            Self::Mutable { key, salt, seq, value, signature } => {
+                check(salt, *seq, value)?;
+                UnparsedPublicKey::new(&ED25519, key)
+                    .verify(&signed_bytes(salt, *seq, value), signature)
+                    .map_err(|_| ItemError::BadSignature)
+            }
+        }
+    }
+}
+
+/// Returns the public key that belongs to `seed`.
+///
+/// # Errors
+/// None in practice: any 32 bytes are a seed.
+pub fn public_key(seed: &[u8; 32]) -> Result<[u8; 32], ItemError> {
+    let pair = Ed25519KeyPair::from_seed_unchecked(seed).map_err(|_| ItemError::BadSignature)?;
+    pair.public_key().as_ref().try_into().map_err(|_| ItemError::BadSignature)
+}
+
+/// Returns the target of the mutable items with that key and salt.
+pub fn mutable_target(key: &[u8; 32], salt: &[u8]) -> NodeId {
+    NodeId(Sha1::new().chain_update(key).chain_update(salt).finalize().into())
+}
+
+/// Returns what the signature of a mutable item covers (BEP 44, "Signature Verification").
+fn signed_bytes(salt: &[u8], seq: i64, value: &[u8]) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    if !salt.is_empty() {
+        bytes.extend(format!("4:salt{}:", salt.len()).into_bytes());
+        bytes.extend(salt);
+    }
+    bytes.extend(format!("3:seqi{seq}e1:v").into_bytes());
+    bytes.extend(value);
+    bytes
+}
+
+fn check(salt: &[u8], seq: i64, value: &[u8]) -> Result<(), ItemError> {
+    if salt.len() > SALT_LENGTH {
+        return Err(ItemError::SaltTooLong(salt.len()));
+    }
+    if seq < 0 {
+        return Err(ItemError::NegativeSequenceNumber(seq));
+    }
+    check_value(value)
+}
+
+fn check_value(value: &[u8]) -> Result<(), ItemError> {
+    if value.len() > ITEM_LENGTH {
+        return Err(ItemError::ValueTooLong(value.len()));
+    }
+    let options = bencode::Options { strict: true, ..bencode::Options::new() };
+    options.parse(value).map(|_| ()).map_err(|_| ItemError::NotCanonical)
+}
+
+/// What a lookup for an item, or for where to put one, looks for and has found.
+#[derive(Debug)]
+pub(crate) struct ItemSearch {
+    target: NodeId,
+    salt: Vec<u8>,
+    /// The newest valid version.
+    pub(crate) found: Option<Item>,
+    pub(crate) put: Option<Put>,
+}
+
+/// What is to be stored.
+#[derive(Debug)]
+pub(crate) struct Put {
+    pub(crate) item: Item,
+    cas: Option<i64>,
+    /// The nodes that have a version.
+    holders: Vec<SocketAddr>,
+}
+
+impl Put {
+    /// Returns the sequence number that the version at `address` must have. A node without one is not
+    /// asked to compare (BEP 44, "CAS").
+    pub(crate) fn cas_for(&self, address: SocketAddr) -> Option<i64> {
+        self.cas.filter(|_| self.holders.contains(&address))
+    }
+}
+
+impl ItemSearch {
+    pub(crate) fn get(target: NodeId, salt: Vec<u8>) -> Self {
+        Self { target, salt, found: None, put: None }
+    }
+
+    pub(crate) fn put(item: Item, cas: Option<i64>) -> Self {
+        let put = Some(Put { item, cas, holders: Vec::new() });
+        Self { put, ..Self::get(NodeId([0; 20]), Vec::new()) }
+    }
+
+    /// Takes the item out of a reply, if it is a newer one and valid.
+    pub(crate) fn handle_reply(&mut self, from: SocketAddr, reply: &Reply<'_>) {
+        if let Some(put) = &mut self.put {
+            if reply.seq.is_some() && put.holders.len() < crate::MAX_CANDIDATES {
+                put.holders.push(from);
+            }
+            return;
+        }
+        let Some(value) = reply.value.filter(|value| value.len() <= ITEM_LENGTH) else { return };
+        let item = match (reply.key, reply.seq, reply.signature) {
+            (Some(key), Some(seq), Some(signature)) => Item::Mutable {
+                key: *key,
+                salt: self.salt.clone(),
+                seq,
+                value: value.to_vec(),
+                signature: *signature,
+            },
+            _ => Item::Immutable { value: value.to_vec() },
+        };
+        let is_newer = self.found.as_ref().is_none_or(|found| item.seq() > found.seq());
+        if is_newer && item.target() == self.target && item.verify().is_ok() {
+            self.found = Some(item);
+        }
+    }
+
+    /// Whether no other node can have a newer version.
+    pub(crate) fn is_final(&self) -> bool {
+        matches!(self.found, Some(Item::Immutable { .. }))
+    }
+
+    pub(crate) fn memory(&self) -> usize {
+        // Both items at their longest.
+        2 * (ITEM_LENGTH + SALT_LENGTH) + crate::MAX_CANDIDATES * size_of::<SocketAddr>()
+    }
+}
+
+#[cfg(test)]
+mod tests;
