@@ -48,9 +48,11 @@ mod config;
 mod descriptors;
 mod event;
 mod net;
+mod node_names;
 mod session;
 
 pub mod engine;
+pub mod node;
 pub mod probe;
 mod reactor;
 
