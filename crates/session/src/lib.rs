@@ -66,3 +66,4 @@ pub use session::{Busy, Session, StartError};
 
 pub use bt_types::{InfoHashV1, PeerId, PieceIndex, TrackerPeer};
 pub use piece_store::{StoreLayout, TorrentKey};
+pub use swarm::Source;

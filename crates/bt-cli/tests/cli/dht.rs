@@ -82,6 +82,21 @@ fn trackers_and_dht_are_asked() {
 }
 
 #[test]
+fn link_is_downloaded_by_dht_alone() {
+    let (shell, network) = (Shell::new(), Network::start(2));
+    let payload = Payload::file("a", 100_000).create().unwrap();
+    network.announce(&payload, |hash| {
+        let flags = ["-o", "out", "--port", "0", "--no-lsd", "--json"];
+        let output = run(&shell, &network, &[&["download", hash], &flags[..]].concat()).expect(0);
+        let events = output.objects();
+        let peers = events.iter().filter(|event| event["event"] == "peer");
+        let sources: Vec<&Value> = peers.map(|event| &event["source"]).collect();
+        assert!(!sources.is_empty() && sources.iter().all(|it| **it == "dht"), "{sources:?}");
+        payload.compare(shell.join("out")).unwrap();
+    });
+}
+
+#[test]
 fn private_torrent_is_not_looked_for() {
     let (shell, network, tracker) = (Shell::new(), Network::start(1), HttpTracker::start());
     shell.write("data", "bytes");

@@ -153,9 +153,11 @@ fn compare_events(mut objects: Vec<Value>, names: &[&str]) {
 #[test]
 fn page_lists_phases_and_states() {
     let source = without_blanks(&source_folder().join("transfer/events.rs"));
-    for (function, section, field) in
-        [("phase_name", "progress", "phase"), ("state_name", "peer", "state")]
-    {
+    for (function, section, field) in [
+        ("phase_name", "progress", "phase"),
+        ("state_name", "peer", "state"),
+        ("source_name", "peer", "source"),
+    ] {
         let names = literals_after(body_of(&source, function), "=>\"");
         assert_eq!(names, values_of(section, field), "{field}");
     }
