@@ -3,7 +3,7 @@
 use std::fs;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use bt_types::InfoHashV1;
 use metainfo::Metainfo;
@@ -12,6 +12,8 @@ use crate::source::read_file;
 
 /// The most torrents that are kept. The oldest are removed.
 const MAX_SAVED: usize = 1000;
+/// A file that was not finished after this time is removed: the launch that wrote it was killed.
+const UNFINISHED_TIME: Duration = Duration::from_secs(3600);
 
 /// The folder of saved torrents; `None` if the user has no home folder.
 #[derive(Debug, Clone)]
@@ -49,7 +51,7 @@ impl SavedTorrents {
         file.write_all(metainfo.raw())?;
         file.as_file().sync_all()?;
         file.persist(&path)?;
-        remove_oldest(dir)?;
+        clean_up(dir)?;
         Ok(Some(path))
     }
 
@@ -58,13 +60,21 @@ impl SavedTorrents {
     }
 }
 
-/// Removes the oldest torrents beyond [`MAX_SAVED`].
-fn remove_oldest(dir: &Path) -> io::Result<()> {
+/// Removes the oldest torrents beyond [`MAX_SAVED`], and what killed launches left behind.
+fn clean_up(dir: &Path) -> io::Result<()> {
     let mut saved: Vec<(SystemTime, PathBuf)> = Vec::new();
     for entry in fs::read_dir(dir)? {
-        let entry = entry?;
-        if entry.path().extension().is_some_and(|extension| extension == "torrent") {
-            saved.push((entry.metadata()?.modified()?, entry.path()));
+        let (path, modified) =
+            match entry.and_then(|it| Ok((it.path(), it.metadata()?.modified()?))) {
+                Ok(found) => found,
+                // Another launch has removed it.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                Err(error) => return Err(error),
+            };
+        if path.extension().is_some_and(|extension| extension == "torrent") {
+            saved.push((modified, path));
+        } else if modified.elapsed().is_ok_and(|age| age >= UNFINISHED_TIME) {
+            fs::remove_file(path)?;
         }
     }
     saved.sort();
@@ -105,6 +115,20 @@ mod tests {
             fs::write(&path, bytes).unwrap();
             assert!(saved.find(film.info_hash()).is_none());
         }
+    }
+
+    #[test]
+    fn unfinished_files_are_removed() {
+        let state = tempfile::tempdir().unwrap();
+        let saved = SavedTorrents::new(Some(state.path()));
+        let dir = state.path().join("torrents");
+        fs::create_dir(&dir).unwrap();
+        for (name, age) in [("old", UNFINISHED_TIME), ("new", UNFINISHED_TIME / 2)] {
+            let file = fs::File::create(dir.join(name)).unwrap();
+            file.set_modified(SystemTime::now() - age).unwrap();
+        }
+        saved.save(&torrent("film")).unwrap();
+        assert!(!dir.join("old").exists() && dir.join("new").exists());
     }
 
     #[test]

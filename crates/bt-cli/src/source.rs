@@ -30,6 +30,8 @@ pub(crate) struct NamedTorrent {
     pub(crate) description: Description,
     /// The link, if it was named by one. Its trackers are in the description, too.
     pub(crate) link: Option<Arc<Magnet>>,
+    /// The trackers that only further links of the torrent name.
+    pub(crate) further_trackers: Vec<String>,
 }
 
 impl NamedTorrent {
@@ -91,13 +93,14 @@ impl<'a> Sources<'a> {
             return Ok(NamedTorrent {
                 description: Description::Metainfo(Arc::new(metainfo)),
                 link: None,
+                further_trackers: Vec::new(),
             });
         };
         let description = match self.saved.find(link.info_hashes.wire()) {
             Some(metainfo) => Description::Metainfo(Arc::new(with_trackers(metainfo, &link))),
             None => Description::Link(Arc::clone(&link)),
         };
-        Ok(NamedTorrent { description, link: Some(link) })
+        Ok(NamedTorrent { description, link: Some(link), further_trackers: Vec::new() })
     }
 
     /// Returns the metainfo of a torrent. Shows its warnings.
@@ -304,6 +307,8 @@ fn merge(torrent: &mut NamedTorrent, other: NamedTorrent, same: &str, output: &O
             Description::Metainfo(Arc::new(metainfo))
         }
         (Description::Link(first), Description::Link(second)) => {
+            let new = second.trackers.iter().filter(|url| !first.trackers.contains(url));
+            torrent.further_trackers.extend(new.cloned());
             Description::Link(Arc::new(merged(&first, &second)))
         }
     };

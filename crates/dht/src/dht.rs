@@ -381,3 +381,6 @@ fn event_key(event: &Event) -> Option<LookupKey> {
         Event::RoutersWanted | Event::Address { .. } => None,
     }
 }
+
+#[cfg(test)]
+mod tests;

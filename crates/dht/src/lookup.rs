@@ -14,10 +14,15 @@ pub const MAX_CANDIDATES: usize = 100;
 /// How many nodes of a /16 (IPv6: /48) are asked while there are others. Whoever has many addresses
 /// close to each other must not fill the space around a target with nodes.
 const NODES_PER_NET: usize = 2;
+/// How many nodes of a /16 (IPv6: /48) a walk remembers, so that they do not displace all others.
+const CANDIDATES_PER_NET: usize = 16;
+/// How many of the nodes that one node alone named are asked before one of them answers. The others of
+/// them are asked last.
+const UNPROVEN_NAMED: usize = 3;
 /// The most nodes that a value is stored at.
 const MAX_STORES: usize = 2 * K;
 /// How many of them have ids that fit their addresses, if there are enough (BEP 42).
-const COMPLIANT_STORES: usize = 4;
+const COMPLIANT_STORES: usize = 6;
 
 /// The walk.
 #[derive(Debug)]
@@ -33,6 +38,8 @@ pub(crate) struct Lookup {
 struct Candidate {
     id: NodeId,
     address: SocketAddr,
+    /// The only node that named it; `None` if several did, or our table.
+    informant: Option<SocketAddr>,
     state: State,
 }
 
@@ -79,16 +86,30 @@ impl Lookup {
         self.target
     }
 
-    /// Adds a node, unless it, its address or its /24 (IPv6: /64) is there already. Returns whether it
-    /// was added.
-    pub(crate) fn add(&mut self, id: NodeId, address: SocketAddr) -> bool {
-        let (own_host, own_net) = (host(address), net(address));
-        let is_like = |other: &Candidate| {
-            other.id == id
+    /// Adds a node that `informant` named, or that is in our table, unless it, its address or its /24
+    /// (IPv6: /64) is there already. Returns whether it was added.
+    pub(crate) fn add(
+        &mut self,
+        id: NodeId,
+        address: SocketAddr,
+        informant: Option<SocketAddr>,
+    ) -> bool {
+        let (own_host, own_net, own_wide) = (host(address), net(address), wide_net(address));
+        let mut of_net = 0;
+        for other in &mut self.candidates {
+            if other.id == id && other.address == address && other.informant != informant {
+                other.informant = None;
+            }
+            let is_live = other.state != State::Failed;
+            let is_like = other.id == id
                 || host(other.address) == own_host
-                || net(other.address) == own_net && other.state != State::Failed
-        };
-        if self.candidates.iter().any(is_like) {
+                || net(other.address) == own_net && is_live;
+            if is_like {
+                return false;
+            }
+            of_net += usize::from(is_live && wide_net(other.address) == own_wide);
+        }
+        if of_net >= CANDIDATES_PER_NET {
             return false;
         }
         let distance = self.target.distance(&id);
@@ -97,7 +118,7 @@ impl Lookup {
         if at == MAX_CANDIDATES {
             return false;
         }
-        self.candidates.insert(at, Candidate { id, address, state: State::New });
+        self.candidates.insert(at, Candidate { id, address, informant, state: State::New });
         self.candidates.truncate(MAX_CANDIDATES);
         true
     }
@@ -109,8 +130,8 @@ impl Lookup {
     }
 
     /// Goes through the candidates up to the last one of the [`K`] closest. With `diverse`, nodes of
-    /// different networks count, and nodes of networks that have answered already are not asked.
-    /// Returns whether there are such nodes, too.
+    /// different networks count, and neither nodes of networks that have answered already are asked,
+    /// nor those that an untrustworthy node named. Returns whether there are such nodes, too.
     fn scan(&self, diverse: bool) -> (Progress, bool) {
         let mut progress = Progress { next: None, is_settled: true, is_done: true };
         let mut nets: Vec<Group> = Vec::with_capacity(2 * K);
@@ -126,7 +147,11 @@ impl Lookup {
                         return (progress, false);
                     }
                 }
-                State::New if diverse && of_net >= NODES_PER_NET => deferred = true,
+                State::New
+                    if diverse && (of_net >= NODES_PER_NET || self.is_doubtful(candidate)) =>
+                {
+                    deferred = true;
+                }
                 State::New => {
                     if asked < ALPHA && progress.next.is_none() {
                         progress.next = Some((candidate.id, candidate.address));
@@ -142,6 +167,22 @@ impl Lookup {
             }
         }
         (progress, deferred)
+    }
+
+    /// Whether only a node named it of whose nodes enough have been asked and none has answered.
+    fn is_doubtful(&self, candidate: &Candidate) -> bool {
+        if candidate.informant.is_none() {
+            return false;
+        }
+        let mut unproven = 0;
+        for other in self.candidates.iter().filter(|other| other.informant == candidate.informant) {
+            match other.state {
+                State::Answered { .. } => return false,
+                State::Asked | State::Stalled | State::Overdue | State::Failed => unproven += 1,
+                State::New => {}
+            }
+        }
+        unproven >= UNPROVEN_NAMED
     }
 
     /// Records that the node at `address` is being asked.
@@ -181,7 +222,7 @@ impl Lookup {
     pub(crate) fn next_store(&self) -> Option<(NodeId, SocketAddr, &[u8])> {
         let mut nets: Vec<Group> = Vec::with_capacity(2 * K);
         let (mut compliant, mut total) = (0, 0);
-        for Candidate { id, address, state } in &self.candidates {
+        for Candidate { id, address, state, .. } in &self.candidates {
             let State::Answered { token: Some(token), store } = state else { continue };
             if *store == Store::No {
                 return Some((*id, *address, token));

@@ -67,6 +67,12 @@ impl PeerStore {
             }
             self.make_room(hash);
         }
+        self.insert(now, hash, peer, seed);
+        Ok(())
+    }
+
+    /// Stores a peer for which there is room.
+    pub(crate) fn insert(&mut self, now: Duration, hash: InfoHashV1, peer: SocketAddr, seed: bool) {
         let swarm = self.swarms.entry(hash).or_insert_with(|| {
             self.farthest = None;
             Swarm::default()
@@ -74,7 +80,6 @@ impl PeerStore {
         if swarm.announce(now, peer, seed) {
             self.peers += 1;
         }
-        Ok(())
     }
 
     /// Returns whether an announce of `peer` would be stored, as far as the torrent is concerned.

@@ -12,7 +12,7 @@ use std::time::Duration;
 use rand::{Rng, RngExt as _};
 
 use crate::NodeId;
-use crate::address::host;
+use crate::address::{host, wide_net};
 use crate::node_id::Distance;
 use bucket::{Bucket, Shape};
 
@@ -22,6 +22,8 @@ pub const K: usize = 8;
 const FIRST_BUCKETS: [usize; 4] = [128, 64, 32, 16];
 /// The most buckets.
 const MAX_BUCKETS: usize = 50;
+/// How many of a list of nodes are of a /16 (IPv6: /48), if there are enough others.
+const NODES_PER_NET: usize = 1;
 /// A node whose last answer is older is checked. Only answers count: a query can be forged.
 pub(crate) const QUESTIONABLE: Duration = Duration::from_secs(15 * 60);
 /// A node that left a query unanswered is checked after that time.
@@ -152,20 +154,23 @@ impl Table {
         self.buckets[index].evict(id);
     }
 
-    /// Fills `found` with the nodes closest to `target`, the closest first, [`K`] at most. With
-    /// `good`, leaves out nodes that did not answer the last query.
+    /// Fills `found` with the nodes closest to `target`, the closest first, [`K`] at most; of a /16
+    /// (IPv6: /48) only [`NODES_PER_NET`], if there are enough others. With `good`, leaves out nodes
+    /// that did not answer the last query.
     pub(crate) fn closest<'t>(&'t self, target: &NodeId, good: bool, found: &mut Closest<'t>) {
         found.clear();
-        let at = self.index(target);
-        // Nodes of this bucket are closer than those of deeper ones, which are closer than those of
-        // each earlier one.
-        found.extend(&self.buckets[at..=at], target, good);
-        found.extend(&self.buckets[at + 1..], target, good);
-        for bucket in self.buckets[..at].iter().rev() {
-            if found.is_full() {
-                break;
+        for most in [NODES_PER_NET, usize::MAX] {
+            let at = self.index(target);
+            // Nodes of this bucket are closer than those of deeper ones, which are closer than those
+            // of each earlier one.
+            found.extend(&self.buckets[at..=at], target, good, most);
+            found.extend(&self.buckets[at + 1..], target, good, most);
+            for bucket in self.buckets[..at].iter().rev() {
+                if found.is_full() {
+                    break;
+                }
+                found.extend(std::slice::from_ref(bucket), target, good, most);
             }
-            found.extend(std::slice::from_ref(bucket), target, good);
         }
     }
 
@@ -233,6 +238,11 @@ impl Table {
         self.own
     }
 
+    /// Whether the first buckets have as many nodes as they hold.
+    pub(crate) fn is_full(&self) -> bool {
+        self.len() >= FIRST_BUCKETS.iter().sum()
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.buckets.iter().map(Bucket::len).sum()
     }
@@ -288,8 +298,9 @@ impl<'t> Closest<'t> {
         self.count == K
     }
 
-    /// Adds the nodes of `buckets`, which are all farther than those that are there.
-    fn extend(&mut self, buckets: &'t [Bucket], target: &NodeId, good: bool) {
+    /// Adds the nodes of `buckets` that are closest, behind those that are there, but no more than
+    /// `most` of a network.
+    fn extend(&mut self, buckets: &'t [Bucket], target: &NodeId, good: bool, most: usize) {
         let start = self.count;
         if start == K {
             return;
@@ -299,19 +310,52 @@ impl<'t> Closest<'t> {
                 continue;
             }
             let distance = target.distance(&node.id);
+            if self.count == K && self.nodes[K - 1].is_some_and(|(last, _)| last <= distance) {
+                continue;
+            }
+            if most == usize::MAX && self.iter().any(|other| other.id == node.id) {
+                continue;
+            }
+            if most < usize::MAX && !self.make_room_in_net(start, distance, node, most) {
+                continue;
+            }
             let added = &self.nodes[start..self.count];
             let is_farther = |entry: &Option<(Distance, &Node)>| {
                 entry.is_some_and(|(other, _)| other > distance)
             };
             let behind = added.iter().rev().take_while(|entry| is_farther(entry)).count();
             let at = self.count - behind;
-            if at == K {
-                continue;
-            }
             self.count = (self.count + 1).min(K);
             self.nodes[at..self.count].rotate_right(1);
             self.nodes[at] = Some((distance, node));
         }
+    }
+
+    /// Returns whether there is room for another node of its network, after removing the farthest of
+    /// it if that is farther.
+    fn make_room_in_net(
+        &mut self,
+        start: usize,
+        distance: Distance,
+        node: &Node,
+        most: usize,
+    ) -> bool {
+        let group = wide_net(node.address);
+        let is_of_net = |entry: &Option<(Distance, &Node)>| {
+            entry.is_some_and(|(_, other)| wide_net(other.address) == group)
+        };
+        let nodes = &self.nodes[..self.count];
+        if nodes.iter().filter(|entry| is_of_net(entry)).count() < most {
+            return true;
+        }
+        let Some(at) = nodes.iter().rposition(is_of_net) else { return true };
+        // Those before `start` are closer.
+        if at < start || self.nodes[at].is_some_and(|(other, _)| other <= distance) {
+            return false;
+        }
+        self.nodes[at..self.count].rotate_left(1);
+        self.count -= 1;
+        true
     }
 }
 

@@ -197,6 +197,9 @@ impl Description {
 pub struct AddTorrent {
     /// How the torrent is known.
     pub description: Description,
+    /// Trackers of the link that are not used if the torrent turns out to be private, because they
+    /// come from elsewhere (BEP 27). In a box, as most torrents have none.
+    pub further_trackers: Option<Box<Vec<String>>>,
     /// Whether a torrent that is known by a link waits for [`Session::select`](
     /// crate::Session::select) when its metadata is there. Otherwise it goes on with `selected`.
     pub await_selection: bool,
@@ -264,6 +267,7 @@ impl AddTorrent {
     fn described(description: Description, folder: impl Into<PathBuf>) -> Self {
         Self {
             description,
+            further_trackers: None,
             await_selection: false,
             folder: folder.into().into(),
             layout: StoreLayout::Torrent,

@@ -71,8 +71,12 @@ pub const MAX_ASSEMBLIES: usize = 4;
 /// first turn, too, after which it gives way in any case. After each turn that it has used up, the
 /// next is twice as long.
 pub const METADATA_STALL: Duration = Duration::from_secs(2);
-/// How often requests for metadata are checked for their age.
+/// How often requests for metadata are checked for their age, and further peers asked.
 pub const METADATA_TICK: Duration = Duration::from_millis(500);
+/// Peers that are asked for one piece of metadata at a time. A second one is asked at the next
+/// [`METADATA_TICK`] if no piece of that version arrived for half of its length, a third at the
+/// tick after that.
+pub const MAX_ASKED_FOR_PIECE: u8 = 4;
 /// Peers that are asked for pieces of one version at a time.
 pub const MAX_METADATA_PEERS: usize = 16;
 /// Pieces of metadata that one peer is asked for at a time.

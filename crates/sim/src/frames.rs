@@ -15,10 +15,13 @@ pub(crate) const HAVE_ALL: u8 = 14;
 pub(crate) const HAVE_NONE: u8 = 15;
 pub(crate) const REJECT: u8 = 16;
 pub(crate) const ALLOWED_FAST: u8 = 17;
+pub(crate) const EXTENDED: u8 = 20;
 
 const HANDSHAKE_LENGTH: usize = 68;
 /// Reserved bit of the Fast extension: byte 7, value 4.
 const FAST: (usize, u8) = (27, 4);
+/// Reserved bit of the extension protocol: byte 5, value 16.
+const EXTENSIONS: (usize, u8) = (25, 16);
 /// A longer frame is invalid, and nothing after it is decoded.
 const MAX_FRAME: usize = 1 << 20;
 
@@ -145,6 +148,11 @@ pub(crate) fn message(id: u8, parts: &[&[u8]]) -> Vec<u8> {
 pub(crate) fn message_of(id: u8, numbers: &[u32]) -> Vec<u8> {
     let body: Vec<u8> = numbers.iter().flat_map(|number| number.to_be_bytes()).collect();
     message(id, &[&body])
+}
+
+/// Sets the bit of the extension protocol in a handshake (BEP 10).
+pub(crate) fn set_extended(handshake: &mut [u8]) {
+    handshake[EXTENSIONS.0] |= EXTENSIONS.1;
 }
 
 /// Encodes a handshake.

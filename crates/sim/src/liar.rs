@@ -52,9 +52,14 @@ impl Liar {
         Self { trick, payload: Arc::clone(payload), rng, peer_id, fast, connections, actions }
     }
 
-    /// Whether a node may ban it.
+    /// Whether it sends wrong blocks.
     pub(crate) fn sends_wrong_data(&self) -> bool {
         matches!(self.trick, Trick::WrongBytes(1..))
+    }
+
+    /// Whether a node may ban it.
+    pub(crate) fn may_be_banned(&self) -> bool {
+        self.sends_wrong_data() || matches!(self.trick, Trick::WrongMetadata | Trick::OtherMetadata)
     }
 
     pub(crate) fn connections(&self) -> usize {
@@ -88,7 +93,12 @@ impl Liar {
             return;
         }
         let hash = self.payload.metainfo.info_hash();
-        self.send(at, frames::handshake(hash.as_bytes(), &self.peer_id, self.fast));
+        let mut handshake = frames::handshake(hash.as_bytes(), &self.peer_id, self.fast);
+        let metadata = self.metadata();
+        if metadata.is_some() {
+            frames::set_extended(&mut handshake);
+        }
+        self.send(at, handshake);
         let length = (self.payload.pieces() as usize).div_ceil(8);
         let bitfield = match self.trick {
             Trick::Noise => {
@@ -101,6 +111,10 @@ impl Liar {
             _ => full(self.payload.pieces()),
         };
         self.send(at, frames::message(frames::BITFIELD, &[&bitfield]));
+        if let Some(metadata) = metadata {
+            let hello = format!("d1:md11:ut_metadatai9ee13:metadata_sizei{}ee", metadata.len());
+            self.send(at, frames::message(frames::EXTENDED, &[&[0], hello.as_bytes()]));
+        }
         if matches!(self.trick, Trick::AsksWithoutEnd | Trick::FloodsHave) {
             self.send(at, frames::message(frames::INTERESTED, &[]));
         }
@@ -129,12 +143,37 @@ impl Liar {
                 connection.choking = false;
                 self.send(at, frames::message(frames::UNCHOKE, &[]));
             }
+            frames::EXTENDED => self.send_metadata(at, body),
             frames::REQUEST if connection.queue.len() < MAX_QUEUE => {
                 connection.queue.extend(frames::block(body));
                 self.answer(at);
             }
             _ => {}
         }
+    }
+
+    /// Returns the metadata that it offers, if it does: with one wrong byte, or too long.
+    fn metadata(&self) -> Option<Vec<u8>> {
+        let mut info = self.payload.metainfo.raw_info().to_vec();
+        match self.trick {
+            Trick::WrongMetadata => info[0] ^= 1,
+            Trick::OtherMetadata => info.push(b'e'),
+            _ => return None,
+        }
+        Some(info)
+    }
+
+    /// Answers a request for a piece of the metadata: `d8:msg_typei0e5:piecei0ee` (BEP 9). The node
+    /// sends it under our id.
+    fn send_metadata(&mut self, at: At, body: &[u8]) {
+        let Some(metadata) = self.metadata().filter(|_| body.first() == Some(&9)) else { return };
+        let text = String::from_utf8_lossy(&body[1..]).into_owned();
+        let piece = text.split("5:piecei").nth(1).and_then(|rest| rest.split('e').next());
+        let Some(piece) = piece.and_then(|piece| piece.parse::<usize>().ok()) else { return };
+        let Some(bytes) = metadata.chunks(16 * 1024).nth(piece) else { return };
+        let head = format!("d8:msg_typei1e5:piecei{piece}e10:total_sizei{}ee", metadata.len());
+        // The id of the extension in nodes.
+        self.send(at, frames::message(frames::EXTENDED, &[&[2], head.as_bytes(), bytes]));
     }
 
     /// Answers queued requests at once, if the trick says so.

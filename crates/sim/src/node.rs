@@ -99,6 +99,8 @@ pub(crate) struct Node {
     /// How many times the user resumed it after both gave way.
     pub(crate) retries: u32,
     pub(crate) rng: Rng,
+    /// Whether its user has the torrent, or has got it by the link.
+    pub(crate) has_torrent: bool,
     /// Counts the launches.
     pub(crate) launch: u32,
     pub(crate) process: Option<Process>,
@@ -170,6 +172,7 @@ impl Node {
             contested: None,
             gave_way: false,
             retries: 0,
+            has_torrent: !plan.by_link,
             plan,
             rng,
             launch: 0,
@@ -305,7 +308,11 @@ impl Node {
         self.watch = Watch::default();
         self.stamps = self.site.disk.state().stamps();
         let mut engine = Engine::new(now, self.config());
-        let mut add = AddTorrent::new(Arc::clone(&self.site.payload.metainfo), FOLDER);
+        let metainfo = &self.site.payload.metainfo;
+        let mut add = match self.has_torrent {
+            true => AddTorrent::new(Arc::clone(metainfo), FOLDER),
+            false => AddTorrent::from_link(Arc::new(metainfo.magnet()), FOLDER),
+        };
         match self.want() {
             Want::All => {}
             Want::Files(files) => add.selected = Some(files.clone()),

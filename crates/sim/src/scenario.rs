@@ -24,6 +24,8 @@ const FOLDED: u32 = 15;
 const LINKED: u32 = 15;
 /// The share of nodes in which files are too long, in percent.
 const LONG: u32 = 8;
+/// The share of scenarios in which some nodes start with a magnet link, in percent.
+const LINKS: u32 = 40;
 /// The share of scenarios in which two torrents want the same file, in percent.
 const RIVALS: u32 = 14;
 
@@ -61,6 +63,8 @@ impl Want {
 #[derive(Debug, Clone)]
 pub(crate) struct NodePlan {
     pub(crate) start: Start,
+    /// Whether its user has a magnet link instead of the torrent.
+    pub(crate) by_link: bool,
     /// What is wanted in the first launch, the second, and so on; the last entry stays.
     pub(crate) wants: Vec<Want>,
     /// Files that are never wanted, and at whose paths the user has unrelated files.
@@ -107,6 +111,7 @@ impl NodePlan {
     pub(crate) fn new(start: Start, wants: Vec<Want>) -> Self {
         Self {
             start,
+            by_link: false,
             wants,
             unrelated: Vec::new(),
             rival: false,
@@ -177,9 +182,13 @@ pub(crate) enum Trick {
     BreaksOff,
     /// Announces pieces with HAVE again and again, and serves none.
     FloodsHave,
+    /// Offers the metadata and sends wrong bytes; answers no other request.
+    WrongMetadata,
+    /// Offers metadata of another length, and sends it.
+    OtherMetadata,
 }
 
-pub(crate) const TRICKS: [Trick; 13] = [
+pub(crate) const TRICKS: [Trick; 15] = [
     Trick::WrongBytes(100),
     Trick::WrongBytes(20),
     Trick::NeverAnswers,
@@ -193,6 +202,8 @@ pub(crate) const TRICKS: [Trick; 13] = [
     Trick::Silent,
     Trick::BreaksOff,
     Trick::FloodsHave,
+    Trick::WrongMetadata,
+    Trick::OtherMetadata,
 ];
 
 /// How a process ends early.
@@ -296,6 +307,9 @@ impl Scenario {
         draw_long_files(rng, &mut nodes, &layout.files);
         let rival =
             if rng.chance(RIVALS) { rival::draw_rival(rng, &mut layout, &mut nodes) } else { None };
+        if rng.chance(LINKS) {
+            draw_by_link(rng, &mut nodes);
+        }
         if !calm {
             draw_early_ends(rng, &mut nodes);
         }

@@ -12,7 +12,8 @@ use rand::Rng;
 
 use crate::peer::Peer;
 use crate::vocabulary::{
-    AnnounceFailure, ConnectFailure, DeadEnd, DisconnectReason, Refusal, Source, TrackerIndex,
+    AnnounceFailure, ConnectFailure, DeadEnd, DisconnectReason, Output, Refusal, Source,
+    TrackerIndex,
 };
 use addresses::{Addresses, Ending};
 use bans::Bans;
@@ -38,7 +39,8 @@ impl Contacts {
         Self { private, addresses: Addresses::default(), bans: None, trackers }
     }
 
-    /// Adds addresses; returns how many were new and are kept.
+    /// Adds addresses; returns how many were new and are kept: of those that anybody may have made
+    /// up, one of each public IP address.
     pub(crate) fn handle_candidates(
         &mut self,
         now: Duration,
@@ -68,11 +70,8 @@ impl Contacts {
             let of_user = self.addresses.source_of(informant) == Some(Source::User);
             of_user || !is_public(informant.ip())
         };
-        let taken = match is_public(address.ip()) {
-            true => !self.addresses.has_untrusted(address.ip()),
-            false => is_trusted(),
-        };
-        !self.private && taken && address.port() > 1 && self.learn(now, address, source, rng)
+        let taken = is_public(address.ip()) || is_trusted();
+        !self.private && taken && self.learn(now, address, source, rng)
     }
 
     /// A tracker answered or did not. `need` is what the swarm lacks while only connected peers count.
@@ -84,6 +83,9 @@ impl Contacts {
         need: Need,
         rng: &mut impl Rng,
     ) {
+        if self.trackers.is_dropped(tracker) {
+            return;
+        }
         match result {
             Err(failure) => self.trackers.failed(now, tracker, failure),
             Ok(reply) => {
@@ -169,10 +171,13 @@ impl Contacts {
         is_theirs
     }
 
-    /// Forgets every address that no tracker gave, and learns only those from now on.
-    pub(crate) fn set_private(&mut self) {
+    /// Uses only what the torrent's own trackers say from now on. These trackers are strangers: if
+    /// there are any, nobody knows which of the addresses they gave.
+    pub(crate) fn set_private(&mut self, now: Duration, strangers: &[String]) -> Vec<Output> {
         self.private = true;
-        self.addresses.forget(|_, source| source != Source::Tracker);
+        let all = !strangers.is_empty();
+        self.addresses.forget(|_, source| all || source != Source::Tracker);
+        if all { self.trackers.drop_all(now, strangers) } else { Vec::new() }
     }
 
     /// Whether only addresses that a tracker gave are used.
@@ -218,7 +223,12 @@ impl Contacts {
         source: Source,
         rng: &mut impl Rng,
     ) -> bool {
-        !self.is_banned(address, None) && self.addresses.learn(now, address, source, rng)
+        let is_one_too_many = || {
+            let untrusted = source.is_untrusted();
+            untrusted && is_public(address.ip()) && self.addresses.has_untrusted(address.ip())
+        };
+        let refused = self.is_banned(address, None) || is_one_too_many();
+        !refused && self.addresses.learn(now, address, source, rng)
     }
 
     fn note_ending(

@@ -49,15 +49,16 @@ impl Swarm {
     }
 
     /// The torrent turned out to be private (BEP 27): forgets every address that no tracker gave,
-    /// and disconnects from those. Peers that connected to us stay.
-    pub fn set_private(&mut self, now: Duration) {
+    /// and disconnects from those. Peers that connected to us stay. The trackers with these URLs are
+    /// asked no more: they are not the torrent's own. If there are any, every address is forgotten,
+    /// and the torrent's own trackers are asked at once.
+    pub fn set_private(&mut self, now: Duration, strangers: &[String]) {
         self.now = now;
-        self.contacts.set_private();
+        self.outputs.extend(self.contacts.set_private(now, strangers));
         let named = |peer: &Peer| peer.listens.is_some_and(|at| self.contacts.knows(at));
-        let strangers =
-            self.peers.iter().filter(|(_, peer)| peer.identity.outgoing && !named(peer));
-        let strangers: Vec<PeerKey> = strangers.map(|(key, _)| key).collect();
-        strangers.into_iter().for_each(|key| self.disconnect(key, DisconnectReason::Private));
+        let unknown = self.peers.iter().filter(|(_, peer)| peer.identity.outgoing && !named(peer));
+        let unknown: Vec<PeerKey> = unknown.map(|(key, _)| key).collect();
+        unknown.into_iter().for_each(|key| self.disconnect(key, DisconnectReason::Private));
     }
 
     /// Refuses a peer from now on, because the caller found that what it sent is bad. Its

@@ -8,6 +8,8 @@ use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use bt_types::is_public;
+
 use crate::peer::{Peer, Peers};
 use crate::swarm::Swarm;
 use crate::vocabulary::{DisconnectReason, Output, PeerKey, PexEntry, Source};
@@ -48,6 +50,8 @@ pub(crate) struct PexFeed {
 /// The part of a peer in the exchange.
 #[derive(Debug)]
 pub(crate) struct PexPeer {
+    /// Whether it takes messages.
+    takes: bool,
     /// When it is sent the next message.
     next_at: Duration,
     /// The number of the first change that it was not sent; `None` before the first message.
@@ -98,6 +102,7 @@ impl PexFeed {
 impl PexPeer {
     fn new(now: Duration) -> Self {
         Self {
+            takes: false,
             next_at: now + FIRST_PEX,
             cursor: None,
             allowed_at: Duration::ZERO,
@@ -124,11 +129,9 @@ impl Swarm {
     /// The peer's extension handshake says whether it takes messages of peer exchange.
     pub fn handle_pex_support(&mut self, now: Duration, key: PeerKey, supported: bool) {
         self.now = now;
-        if let Some(peer) = self.peers.get_mut(key) {
-            match supported {
-                true => _ = peer.pex.get_or_insert_with(|| Box::new(PexPeer::new(now))),
-                false => peer.pex = None,
-            }
+        let Some(peer) = self.peers.get_mut(key) else { return };
+        if supported || peer.pex.is_some() {
+            peer.pex.get_or_insert_with(|| Box::new(PexPeer::new(now))).takes = supported;
         }
     }
 
@@ -185,15 +188,20 @@ impl Swarm {
             return;
         }
         let Some(feed) = self.pex.as_deref() else { return };
-        let is_due = |pex: &PexPeer| pex.next_at <= self.now;
+        let is_due = |pex: &PexPeer| pex.takes && pex.next_at <= self.now;
         let due = self.peers.iter().filter(|(_, peer)| peer.pex.as_deref().is_some_and(is_due));
         let due: Vec<PeerKey> = due.map(|(key, _)| key).collect();
         let messages: Vec<_> = due.into_iter().map(|key| (key, self.news_for(feed, key))).collect();
         for (key, (mut added, mut dropped, next)) in messages {
             let Some(peer) = self.peers.get_mut(key) else { continue };
             let own = peer.listens.unwrap_or(peer.identity.address);
-            added.retain(|entry| entry.address != own);
-            dropped.retain(|address| *address != own);
+            // A local address is of no use elsewhere.
+            let local = !is_public(peer.identity.address.ip());
+            let is_sent = |at: SocketAddr| at != own && (local || is_public(at.ip()));
+            added.retain(|entry| is_sent(entry.address));
+            // One that went and came again has not gone.
+            let is_back = |at| added.iter().any(|entry| entry.address == at);
+            dropped.retain(|address| is_sent(*address) && !is_back(*address));
             if let Some(pex) = &mut peer.pex {
                 (pex.cursor, pex.next_at) = (Some(next), self.now + PEX_EVERY);
             }

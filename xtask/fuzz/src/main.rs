@@ -5,6 +5,8 @@
 
 #[path = "../../../crates/bencode/tests/fuzz/mod.rs"]
 mod bencode_fuzz;
+#[path = "../../../crates/dht/tests/fuzz/mod.rs"]
+mod dht_fuzz;
 #[path = "../../../crates/tracker-http/tests/fuzz/mod.rs"]
 mod http;
 #[path = "../../../crates/lsd/tests/fuzz/mod.rs"]
@@ -29,10 +31,12 @@ type Target = fn(&[u8]);
 /// Every target. Each has its corpus below `testdata/fuzz`.
 const TARGETS: &[(&str, Target)] = &[
     ("bencode", bencode_fuzz::value),
+    ("dht", dht_fuzz::dht),
     ("http_announce", http::announce),
     ("http_scrape", http::scrape),
     ("http_url", http::url),
     ("journal", piece_store::fuzz::journal),
+    ("krpc", dht_fuzz::krpc),
     ("lsd", local::lsd),
     ("magnet", metainfo_fuzz::magnet),
     ("paths", metainfo_fuzz::paths),

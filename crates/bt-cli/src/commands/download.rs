@@ -72,6 +72,8 @@ fn order(
         Description::Link(link) => {
             let mut order = AddTorrent::from_link(Arc::clone(link), &arguments.output);
             order.await_selection = true;
+            let further = torrent.further_trackers.clone();
+            order.further_trackers = (!further.is_empty()).then(|| Box::new(further));
             return Ok(order);
         }
     };

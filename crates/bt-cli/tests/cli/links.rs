@@ -200,3 +200,24 @@ fn trackers_of_links_are_asked() {
     let output = shell.run(["peers", &link, "--json"]).expect(4);
     assert_eq!(output.objects()[0]["trackers"][0]["url"], tracker.url());
 }
+
+/// A private torrent uses the trackers of one link only (BEP 27).
+#[test]
+fn private_torrent_drops_trackers_of_second_link() {
+    let (own, other) = (HttpTracker::start(), HttpTracker::start());
+    let payload = Payload::file("film", 100_000).private().tier([own.url()]).create().unwrap();
+    let shell = Shell::new();
+    let (seeding, address) = seed(&shell, &payload);
+    own.answer(testkit::Answer::Peers(vec![address]));
+    let hash = payload.info_hash();
+    let links = [&own, &other].map(|it| format!("magnet:?xt=urn:btih:{hash}&tr={}", it.url()));
+    let flags = ["-o", "out", "--port", "0", "--save-torrent", "film.torrent"];
+    let output =
+        shell.run(["download"].iter().copied().chain(links.iter().map(|it| &**it)).chain(flags));
+    let output = output.expect(0);
+    assert!(output.stderr.contains("the trackers of the first link are used"), "{}", output.stderr);
+    payload.compare(shell.join("out")).unwrap();
+    let info = shell.run(["info", "film.torrent", "--json"]).expect(0).object();
+    assert_eq!(info["trackers"], serde_json::json!([[own.url()]]));
+    seeding.signal("INT");
+}

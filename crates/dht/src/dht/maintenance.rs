@@ -18,6 +18,8 @@ const FIRST_REFRESHES: Duration = Duration::from_secs(3);
 const FIRST_REFRESH_COUNT: u32 = 40;
 /// The same while the table is thin.
 const THIN_REFRESHES: Duration = Duration::from_secs(30);
+/// The same while the first buckets have room.
+const PARTIAL_REFRESHES: Duration = Duration::from_secs(5 * 60);
 /// How long silence lasts before the routers are asked, and the bounds of the time until they are
 /// asked again.
 const ROUTER_WAIT: Duration = Duration::from_secs(3);
@@ -121,12 +123,13 @@ impl Schedule {
         }
     }
 
-    pub(super) fn handle_refreshed(&mut self, now: Duration, is_thin: bool) {
+    pub(super) fn handle_refreshed(&mut self, now: Duration, is_thin: bool, is_full: bool) {
         self.refreshes += 1;
         self.refresh = now
             + match self.refreshes {
                 ..=FIRST_REFRESH_COUNT => FIRST_REFRESHES,
                 _ if is_thin => THIN_REFRESHES,
+                _ if !is_full => PARTIAL_REFRESHES,
                 _ => REFRESH_EVERY,
             };
         self.hasten(now, Some(self.refresh));

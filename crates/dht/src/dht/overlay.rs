@@ -93,14 +93,14 @@ impl Overlay {
         self.table.closest(&target, false, &mut found);
         let mut added = 0;
         for node in found.iter() {
-            added += usize::from(walk.add(node.id, node.address));
+            added += usize::from(walk.add(node.id, node.address, None));
         }
         if added == 0 {
             // Nodes that never answered are asked only when those that did are not enough.
             let mut known: Vec<_> = self.known.iter().collect();
             known.sort_by_key(|(id, _)| target.distance(id));
             for (id, address) in known {
-                added += usize::from(walk.add(*id, *address));
+                added += usize::from(walk.add(*id, *address, None));
                 if added == K {
                     break;
                 }
@@ -195,7 +195,7 @@ mod tests {
     use super::*;
 
     fn at(number: u32) -> SocketAddr {
-        SocketAddr::from((Ipv4Addr::from_bits(0x2d00_0001 + (number << 8)), 6881))
+        SocketAddr::from((Ipv4Addr::from_bits(0x2d00_0001 + (number << 16)), 6881))
     }
 
     fn overlay() -> Overlay {

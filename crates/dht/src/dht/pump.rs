@@ -213,8 +213,10 @@ impl Dht {
         #[cfg(feature = "items")]
         self.report_item(key, search.item.take());
         if search.goal.is_own() {
-            let is_thin = self.overlays.iter().flatten().any(super::Overlay::is_thin);
-            self.schedule.handle_refreshed(now, is_thin);
+            let overlays = || self.overlays.iter().flatten();
+            let is_thin = overlays().any(super::Overlay::is_thin);
+            let is_full = overlays().all(|overlay| overlay.table.is_full());
+            self.schedule.handle_refreshed(now, is_thin, is_full);
             return None;
         }
         if search.goal == Goal::Nodes {

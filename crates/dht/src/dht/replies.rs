@@ -121,7 +121,7 @@ impl Dht {
         for nodes in [reply.nodes, reply.nodes6].into_iter().flatten() {
             for (id, address) in nodes.iter().filter(|node| self.is_candidate(now, from, *node)) {
                 if let Some(walk) = &mut search.walks[Family::of(address).index()] {
-                    walk.add(id, address);
+                    walk.add(id, address, Some(from));
                 }
             }
         }

@@ -14,7 +14,7 @@ fn lookup(needs_token: bool, numbers: impl IntoIterator<Item = u8>) -> Lookup {
     let mut lookup = Lookup::new(TARGET, needs_token);
     for number in numbers {
         let (id, address) = node(number);
-        assert!(lookup.add(id, address));
+        assert!(lookup.add(id, address, None));
     }
     lookup
 }
@@ -46,7 +46,7 @@ fn four_closest_are_asked_at_a_time() {
     // A query to a node farther than the next one holds nothing up.
     let (mut id, _) = node(1);
     id.0[1] = 9;
-    assert!(lookup.add(id, "46.0.0.1:1".parse().unwrap()));
+    assert!(lookup.add(id, "46.0.0.1:1".parse().unwrap(), None));
     assert_eq!(ask(&mut lookup), [1]);
 }
 
@@ -85,9 +85,9 @@ fn candidates_are_limited() {
     let mut lookup = lookup(false, 100..=199);
     assert_eq!(lookup.candidates.len(), MAX_CANDIDATES);
     let (id, address) = node(200);
-    assert!(!lookup.add(id, address), "farther than all others");
+    assert!(!lookup.add(id, address, None), "farther than all others");
     let (id, address) = node(1);
-    assert!(lookup.add(id, address));
+    assert!(lookup.add(id, address, None));
     assert_eq!(lookup.candidates.len(), MAX_CANDIDATES);
     assert_eq!(lookup.candidates.last().unwrap().id, node(198).0);
     let most = MAX_CANDIDATES * (size_of::<Candidate>() + crate::message::MAX_TOKEN);
@@ -99,7 +99,7 @@ fn candidates_are_limited() {
 fn network_has_one_candidate() {
     let mut lookup = lookup(false, [1]);
     let other = |number, address: &str| (node(number).0, address.parse::<SocketAddr>().unwrap());
-    let mut add = |(id, address)| lookup.add(id, address);
+    let mut add = |(id, address)| lookup.add(id, address, None);
     assert!(!add(other(1, "46.0.0.1:1")), "the same id");
     assert!(!add(other(2, "45.1.0.1:9")), "the same address");
     assert!(!add(other(3, "45.1.0.9:6881")), "the same /24");
@@ -107,18 +107,18 @@ fn network_has_one_candidate() {
     assert!(add(other(5, "10.0.0.1:1")) && add(other(6, "10.0.0.1:2")), "local ones");
     lookup.handle_failed(node(1).1);
     let (id, address) = other(3, "45.1.0.9:6881");
-    assert!(lookup.add(id, address), "the other one is dead");
+    assert!(lookup.add(id, address, None), "the other one is dead");
 }
 
 /// Sybils 1..=64 are in four /16, nearest to the target; 65 and up are honest.
 fn with_sybils() -> Lookup {
     let mut lookup = Lookup::new(TARGET, true);
     for number in 1..=64_u8 {
-        lookup.add(node(number).0, SocketAddr::from(([66, number % 4, number, 1], 1)));
+        lookup.add(node(number).0, SocketAddr::from(([66, number % 4, number, 1], 1)), None);
     }
     for number in 65..=80 {
         let (id, address) = node(number);
-        lookup.add(id, address);
+        lookup.add(id, address, None);
     }
     lookup
 }
@@ -160,7 +160,7 @@ fn few_networks_do_not_fill_the_space() {
 fn single_network_is_walked_after_all() {
     let mut lookup = Lookup::new(TARGET, true);
     for number in 1..=20 {
-        lookup.add(node(number).0, SocketAddr::from(([66, 1, number, 1], 1)));
+        lookup.add(node(number).0, SocketAddr::from(([66, 1, number, 1], 1)), None);
     }
     assert_eq!(walk(&mut lookup), [1, 2, 3, 4, 5, 6, 7, 8]);
     assert_eq!(store(&mut lookup).len(), 8);
@@ -175,7 +175,7 @@ fn stores_reach_compliant_nodes() {
         for number in 1..=20 {
             let fitting = NodeId::for_address(address(number).ip(), &mut rng);
             let id = if number <= compliant { fitting } else { node(number).0 };
-            lookup.add(id, address(number));
+            lookup.add(id, address(number), None);
         }
         let addresses: Vec<_> = lookup.candidates.iter().map(|node| node.address).collect();
         addresses.iter().for_each(|address| lookup.handle_answered(*address, Some(b"token")));
@@ -183,7 +183,7 @@ fn stores_reach_compliant_nodes() {
     }
     let mut lookup = Lookup::new(TARGET, true);
     for port in 1..=20 {
-        assert!(lookup.add(node(port).0, SocketAddr::from(([127, 0, 0, 1], port.into()))));
+        assert!(lookup.add(node(port).0, SocketAddr::from(([127, 0, 0, 1], port.into())), None));
     }
     walk(&mut lookup);
     assert_eq!(store(&mut lookup).len(), K, "BEP 42 does not apply to local addresses");
@@ -198,4 +198,38 @@ fn nodes_without_token_do_not_count() {
     }
     assert_eq!(lookup.closest().count(), K);
     assert_eq!(store(&mut lookup), [4, 5, 6, 7, 8, 9, 10, 11]);
+}
+
+#[test]
+fn nodes_of_one_network_are_limited() {
+    let mut lookup = Lookup::new(TARGET, false);
+    let add = |lookup: &mut Lookup, number: u8| {
+        lookup.add(node(number).0, SocketAddr::from(([66, 1, number, 1], 1)), None)
+    };
+    let added = (1..=100).filter(|number| add(&mut lookup, *number)).count();
+    assert_eq!(added, CANDIDATES_PER_NET);
+    lookup.handle_failed(SocketAddr::from(([66, 1, 1, 1], 1)));
+    assert!(add(&mut lookup, 200) && !add(&mut lookup, 201), "one of them is dead");
+}
+
+#[test]
+fn nodes_of_a_polluter_are_asked_last() {
+    let mut lookup = lookup(false, 100..=103);
+    let (polluter, honest) = (node(100).1, node(101).1);
+    for number in 1..=8 {
+        let (id, address) = node(number);
+        lookup.add(id, address, Some(polluter));
+    }
+    let (id, address) = node(50);
+    lookup.add(id, address, Some(honest));
+    assert_eq!(ask(&mut lookup), [1, 2, 3, 50], "of each informant three at most");
+    (1..=3).for_each(|silent| lookup.handle_stalled(node(silent).1));
+    assert_eq!(ask(&mut lookup), [100, 101, 102], "4 to 8 have to wait");
+    // Another node names one of them, too.
+    let (id, address) = node(8);
+    assert!(!lookup.add(id, address, Some(honest)));
+    assert_eq!(ask(&mut lookup), [8]);
+    // One of those under way answers after all.
+    answer(&mut lookup, [2]);
+    assert_eq!(ask(&mut lookup), [4, 5, 6, 7]);
 }

@@ -6,7 +6,7 @@ use super::*;
 
 const OWN: NodeId = NodeId([0; 20]);
 
-/// A table and a source of nodes, each in a network of its own.
+/// A table and a source of nodes, each in a /16 of its own.
 struct Bench {
     table: Table,
     rng: ChaCha8Rng,
@@ -20,8 +20,8 @@ impl Bench {
 
     fn address(&mut self) -> SocketAddr {
         self.next += 1;
-        let [_, a, b, c] = self.next.to_be_bytes();
-        SocketAddr::from(([45 + a, b, c, 1], 6881))
+        let [.., a, b] = self.next.to_be_bytes();
+        SocketAddr::from(([45 + a, b, 1, 1], 6881))
     }
 
     /// Adds a node that shares `bits` bits with us.
@@ -128,9 +128,9 @@ fn one_node_per_address_and_network() {
         let id = OWN.random_sharing(bits, &mut bench.rng);
         bench.answer(id, address.parse().unwrap())
     };
-    assert_eq!(other(0, "45.0.1.1:9"), Entry::Refused, "the same address, another port");
-    assert_eq!(other(0, "45.0.1.2:6881"), Entry::Refused, "the same /24");
-    assert_eq!(other(0, "45.0.2.2:6881"), Entry::Added);
+    assert_eq!(other(0, "45.1.1.1:9"), Entry::Refused, "the same address, another port");
+    assert_eq!(other(0, "45.1.1.2:6881"), Entry::Refused, "the same /24");
+    assert_eq!(other(0, "45.1.2.2:6881"), Entry::Added);
     // Local addresses count by IP and port.
     assert_eq!(other(0, "127.0.0.1:1"), Entry::Added);
     assert_eq!(other(0, "127.0.0.1:2"), Entry::Added);
@@ -301,4 +301,30 @@ fn room_for_askers() {
     (0..MAX_NODE_FAILURES).for_each(|_| bench.fail(known, address));
     let known = bench.nodes_sharing(5)[0].0;
     assert!(!bench.table.has_room(&known));
+}
+
+#[test]
+fn network_does_not_fill_a_list() {
+    let mut bench = Bench::new();
+    let target = OWN.random_sharing(0, &mut bench.rng);
+    let near = |last: u8| {
+        let mut id = target;
+        id.0[19] ^= last;
+        id
+    };
+    for number in 1..=20 {
+        let address = SocketAddr::from(([99, number % 2, number, 1], 1));
+        assert_eq!(bench.answer(near(number), address), Entry::Added);
+    }
+    let closest = |bench: &Bench| {
+        let mut found = Closest::default();
+        bench.table.closest(&target, false, &mut found);
+        found.iter().map(|node| node.address.ip().to_string()).collect::<Vec<_>>()
+    };
+    let found = closest(&bench);
+    assert_eq!(found.len(), K, "nobody else is known: {found:?}");
+    bench.add_many(0, 20);
+    let found = closest(&bench);
+    let crowd = found.iter().filter(|ip| ip.starts_with("99.")).count();
+    assert_eq!((found.len(), crowd), (K, 2 * NODES_PER_NET), "{found:?}");
 }

@@ -4,13 +4,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-use dht::message::{Body, Message};
-use dht::{Config, Dht, Event, LookupKey, Stats};
+use dht::message::{Body, Message, Method, Query, Want};
+use dht::{Config, Dht, Event, LookupKey, NodeId, Stats};
 use rand::{Rng as _, RngExt as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 
 /// How long a NAT keeps a binding that is not used.
 const BINDING: Duration = Duration::from_secs(60);
+
+/// Answers a query: from where, its transaction and what it asks for.
+type Script = Box<dyn FnMut(SocketAddr, (&[u8], Method<'_>)) -> Vec<u8>>;
 
 /// What lets datagrams in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,6 +51,11 @@ pub(crate) struct Net {
     pub(crate) now: Duration,
     pub(crate) nodes: Vec<Node>,
     by_ip: BTreeMap<IpAddr, usize>,
+    /// Nodes that are not ours.
+    scripts: BTreeMap<SocketAddr, Script>,
+    /// The node that is flooded with forged queries, and how many there are per second.
+    pub(crate) flood: Option<(usize, u32)>,
+    flooded: Duration,
     queue: BTreeMap<(Duration, u64), Datagram>,
     timers: BTreeSet<(Duration, usize)>,
     pub(crate) rng: ChaCha8Rng,
@@ -64,6 +72,9 @@ impl Net {
             now: Duration::ZERO,
             nodes: Vec::new(),
             by_ip: BTreeMap::new(),
+            scripts: BTreeMap::new(),
+            flood: None,
+            flooded: Duration::ZERO,
             queue: BTreeMap::new(),
             timers: BTreeSet::new(),
             rng: ChaCha8Rng::seed_from_u64(seed),
@@ -101,6 +112,15 @@ impl Net {
         });
         self.touch(index);
         index
+    }
+
+    /// Adds a node that is not ours.
+    pub(crate) fn add_script(
+        &mut self,
+        address: SocketAddr,
+        script: impl FnMut(SocketAddr, (&[u8], Method<'_>)) -> Vec<u8> + 'static,
+    ) {
+        self.scripts.insert(address, Box::new(script));
     }
 
     /// Gives a node an address in the other family.
@@ -148,6 +168,7 @@ impl Net {
             let next = datagram.into_iter().chain(timer).min();
             let Some(next) = next.filter(|next| *next <= end) else { return };
             self.now = self.now.max(next);
+            self.send_flood();
             if datagram == Some(next) {
                 if let Some((_, datagram)) = self.queue.pop_first() {
                     self.deliver(&datagram);
@@ -228,7 +249,36 @@ impl Net {
         self.queue.insert((now + delay, self.count), Datagram { from, to, bytes });
     }
 
+    /// Sends the forged queries of the time that has passed.
+    fn send_flood(&mut self) {
+        let passed = self.now.saturating_sub(self.flooded);
+        self.flooded = self.now;
+        let Some((index, rate)) = self.flood else { return };
+        for _ in 0..(passed.as_secs_f64() * f64::from(rate)).round() as u32 {
+            let ip = Ipv4Addr::from_bits(0x5000_0000 + (self.rng.next_u32() >> 4));
+            let (id, target) = (NodeId(self.rng.random()), NodeId(self.rng.random()));
+            let method = Method::FindNode { target, want: Want::default() };
+            let body = Body::Query(Query { id, method });
+            let mut bytes = Vec::new();
+            Message { transaction: b"ff", body, ip: None, read_only: false, version: None }
+                .encode(&mut bytes);
+            self.with(index, |dht, now| dht.handle_datagram(now, (ip, 6881).into(), &bytes));
+        }
+    }
+
     fn deliver(&mut self, datagram: &Datagram) {
+        if let Some(script) = self.scripts.get_mut(&datagram.to) {
+            if let Ok(Message { transaction, body: Body::Query(query), .. }) =
+                Message::decode(&datagram.bytes)
+            {
+                let bytes = script(datagram.from, (transaction, query.method));
+                self.count += 1;
+                let delay = Duration::from_millis(self.rng.random_range(20..180));
+                let answer = Datagram { from: datagram.to, to: datagram.from, bytes };
+                self.queue.insert((self.now + delay, self.count), answer);
+            }
+            return;
+        }
         let Some(index) = self.by_ip.get(&datagram.to.ip()).copied() else { return };
         let now = self.now;
         let node = &self.nodes[index];

@@ -117,7 +117,7 @@ impl<F> Engine<F> {
 
     /// Lines a torrent up for what it waits for, and sets its timer.
     pub(super) fn line_up(&mut self, key: TorrentKey) {
-        let may_find = self.dht.as_ref().is_some_and(|dht| dht.may_find(key));
+        let may_find = || self.dht.as_ref().is_some_and(|dht| dht.may_find(key));
         self.torrents.line_up(self.now, key, may_find);
     }
 

@@ -1,6 +1,5 @@
 //! Metadata comes from peers and goes to them (BEP 9).
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use peer_wire::MetadataMessage;
@@ -9,7 +8,6 @@ use piece_store::{CheckedInfo, InfoError, TorrentKey};
 use super::Engine;
 use super::keys::LinkKey;
 use super::metadata::{MetadataFetch, MetadataMemory, Sender};
-use super::torrent::IGNORED_PEERS;
 use crate::event::{ErrorClass, EventKind, StopReason, TorrentError};
 use crate::limits::{MAX_METADATA_LENGTH, MAX_METADATA_QUEUE, METADATA_COPIES};
 
@@ -143,16 +141,13 @@ impl<F> Engine<F> {
 
     /// The metadata is there: the torrent is opened, or waits for the selection.
     fn handle_metainfo(&mut self, key: TorrentKey, metainfo: metainfo::Metainfo) {
-        let metainfo = Arc::new(metainfo);
         let torrent = &mut self.torrents[key];
-        let ignores_peers = torrent.set_metainfo(self.now, Arc::clone(&metainfo));
+        let (metainfo, warnings) = torrent.set_metainfo(self.now, metainfo);
         let await_selection = torrent.add.await_selection;
         self.seek_peers(key);
         self.send_hellos(key);
         self.emit(key, EventKind::MetadataReceived(metainfo));
-        if ignores_peers {
-            self.emit(key, EventKind::Warning(IGNORED_PEERS.to_owned()));
-        }
+        warnings.into_iter().for_each(|text| self.emit(key, EventKind::Warning(text)));
         if !await_selection {
             self.open(key);
         }

@@ -6,8 +6,9 @@ use std::time::Duration;
 use peer_wire::METADATA_PIECE_LENGTH;
 use session::engine::EngineConfig;
 use session::limits::{
-    MAX_ASSEMBLIES, MAX_METADATA_LENGTH, MAX_METADATA_PEERS, MAX_METADATA_WINDOW,
-    METADATA_ANSWER_TIME, METADATA_MEMORY, METADATA_REST, METADATA_STALL, METADATA_USELESS_TIME,
+    MAX_ASKED_FOR_PIECE, MAX_ASSEMBLIES, MAX_METADATA_LENGTH, MAX_METADATA_PEERS,
+    MAX_METADATA_WINDOW, METADATA_ANSWER_TIME, METADATA_MEMORY, METADATA_REST, METADATA_STALL,
+    METADATA_TICK, METADATA_USELESS_TIME,
 };
 use session::{EventKind, StopReason};
 
@@ -119,6 +120,18 @@ fn slow_peer_gets_longer_turns() {
     crowd.run_until(6 * LIMIT, Crowd::has_metadata);
 }
 
+/// What a slow peer sends late is still of use, and it is asked for nothing twice meanwhile.
+#[test]
+fn slow_honest_peer_suffices() {
+    for (pace, pieces) in [(300, 128), (2000, 10), (4000, 10)] {
+        let mut crowd = Crowd::new(&info_of(pieces * PIECE));
+        crowd.join([Manner::Paced(Duration::from_millis(pace))]);
+        let needed = Duration::from_millis(pace * (pieces as u64 + 2));
+        crowd.run_until(needed + Duration::from_secs(10), Crowd::has_metadata);
+        assert_eq!(crowd.requests(0).len(), pieces, "one piece per {pace} ms");
+    }
+}
+
 #[test]
 fn lengths_from_one_byte_to_32_mib() {
     for length in [100, PIECE, PIECE + 1, MAX_METADATA_LENGTH as usize] {
@@ -193,6 +206,32 @@ fn sixteen_peers_are_asked() {
     assert!((0..MAX_METADATA_PEERS).all(|number| crowd.requests(number).len() == 2));
     assert!(crowd.requests(MAX_METADATA_PEERS).is_empty(), "the seventeenth");
     crowd.run_until(Duration::from_secs(3), Crowd::has_metadata);
+}
+
+#[test]
+fn piece_is_asked_of_four_peers() {
+    let mut crowd = Crowd::new(&info_of(1000));
+    crowd.join([Manner::Silent; 6]);
+    let asked = |crowd: &Crowd| (0..6).filter(|it| !crowd.requests(*it).is_empty()).count();
+    crowd.run(Duration::from_millis(100));
+    assert_eq!(asked(&crowd), 1);
+    for count in 2..=MAX_ASKED_FOR_PIECE.into() {
+        crowd.run(METADATA_TICK);
+        assert_eq!(asked(&crowd), count);
+    }
+    crowd.run(METADATA_TICK);
+    assert_eq!(asked(&crowd), MAX_ASKED_FOR_PIECE.into());
+    crowd.run(METADATA_ANSWER_TIME);
+    assert_eq!(asked(&crowd), 6, "the first were asked long ago");
+}
+
+#[test]
+fn silent_peers_cost_half_a_second() {
+    let mut crowd = Crowd::new(&info_of(LENGTH));
+    crowd.join([Manner::Silent, Manner::Honest]);
+    crowd.run_until(Duration::from_millis(1200), Crowd::has_metadata);
+    let asked = crowd.requests(0).len() + crowd.requests(1).len();
+    assert_eq!(asked, 13 + 2, "only what was not answered is requested again");
 }
 
 #[test]

@@ -19,6 +19,8 @@ pub(crate) struct Net {
     pairs: Vec<[(usize, LinkKey); 2]>,
     /// The state of the generator that splits bytes.
     random: u64,
+    /// The datagrams that were carried, with the nodes that sent them.
+    pub(crate) carried: Vec<(usize, Vec<u8>)>,
 }
 
 pub(crate) fn address(node: usize) -> SocketAddr {
@@ -30,7 +32,15 @@ impl Net {
         let nodes = configs.into_iter().map(Node::new).collect();
         let folder = tempfile::tempdir().unwrap();
         let (downloads, payloads) = (Vec::new(), Vec::new());
-        Self { nodes, downloads, payloads, folder, pairs: Vec::new(), random: 1 }
+        Self {
+            nodes,
+            downloads,
+            payloads,
+            folder,
+            pairs: Vec::new(),
+            random: 1,
+            carried: Vec::new(),
+        }
     }
 
     /// Node 0 is the leecher. The others have everything.
@@ -101,7 +111,31 @@ impl Net {
 
     fn step(&mut self) -> bool {
         self.nodes.iter_mut().for_each(Node::tick);
-        self.connect() | self.carry()
+        self.connect() | self.carry() | self.carry_datagrams()
+    }
+
+    /// Lets time pass.
+    pub(crate) fn pass(&mut self, time: Duration) {
+        let end = self.now() + time;
+        while self.now() < end {
+            if !self.step() {
+                self.sleep(end);
+            }
+        }
+    }
+
+    fn carry_datagrams(&mut self) -> bool {
+        let mut any = false;
+        for from in 0..self.nodes.len() {
+            while let Some((to, bytes)) = self.nodes[from].datagrams.pop_front() {
+                any = true;
+                if let Some(other) = (0..self.nodes.len()).find(|node| address(*node) == to) {
+                    self.nodes[other].datagram(address(from), &bytes);
+                }
+                self.carried.push((from, bytes));
+            }
+        }
+        any
     }
 
     fn sleep(&mut self, end: Duration) {

@@ -172,6 +172,14 @@ pub(super) fn draw_links(rng: &mut Rng, start: Start, files: &[(String, u64)]) -
     (0..files.len()).filter(with_bytes).filter(|_| rng.chance(30)).collect()
 }
 
+/// Gives some users a magnet link instead of the torrent. The first node has the torrent, and so
+/// have those of a rival.
+pub(super) fn draw_by_link(rng: &mut Rng, nodes: &mut [NodePlan]) {
+    for node in nodes.iter_mut().skip(1).filter(|node| !node.rival) {
+        node.by_link = rng.chance(60);
+    }
+}
+
 /// Makes files too long in some nodes, whose users allow them to be overwritten.
 pub(super) fn draw_long_files(rng: &mut Rng, nodes: &mut [NodePlan], files: &[(String, u64)]) {
     for node in nodes.iter_mut().filter(|node| !node.protected && !node.folds) {

@@ -154,6 +154,14 @@ impl World {
                     return Err(format!("{name}: piece {} failed without a liar", piece.get()));
                 }
             }
+            EventKind::MetadataReceived(metainfo) => {
+                let this = &mut self.nodes[node];
+                // Its user keeps it for later launches.
+                this.has_torrent = true;
+                if metainfo.raw_info() != this.site.payload.metainfo.raw_info() {
+                    return Err(format!("{name}: wrong metadata"));
+                }
+            }
             EventKind::Started { .. } => return self.check_start(node),
             EventKind::Completed => return self.check_completed(node),
             EventKind::Stopped { reason: StopReason::Failed(error) } => {
@@ -167,7 +175,6 @@ impl World {
                 return self.check_disconnect(&name, address, &reason.unwrap_or_default());
             }
             EventKind::Peer { state: PeerState::Connected | PeerState::Failed, .. }
-            | EventKind::MetadataReceived(_)
             | EventKind::Checking { .. }
             | EventKind::Tracker { .. }
             | EventKind::Warning(_)
@@ -178,7 +185,7 @@ impl World {
 
     fn check_ban(&self, name: &str, address: SocketAddr) -> Result<(), Broken> {
         let liar = (0..self.liars.len()).find(|liar| liar_address(*liar).ip() == address.ip());
-        match liar.is_some_and(|liar| self.liars[liar].sends_wrong_data()) {
+        match liar.is_some_and(|liar| self.liars[liar].may_be_banned()) {
             true => Ok(()),
             false => Err(format!("{name}: banned {address}, which sent no wrong data")),
         }
@@ -186,7 +193,7 @@ impl World {
 
     /// Checks the reason of a disconnect: no node sees another one break a rule of the protocol.
     fn check_disconnect(&self, name: &str, address: SocketAddr, why: &str) -> Result<(), Broken> {
-        const FAIR: [&str; 11] = [
+        const FAIR: [&str; 12] = [
             "no data arrives",
             "closed by the peer",
             "connection reset by peer",
@@ -198,6 +205,7 @@ impl World {
             "nothing received for",
             "the peer was silent",
             "it held the most memory",
+            "it is connected to again, for a bitfield",
         ];
         let honest = (0..self.nodes.len()).any(|node| node_address(node).ip() == address.ip());
         match !honest || FAIR.iter().any(|fair| why.contains(fair)) {

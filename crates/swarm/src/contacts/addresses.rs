@@ -22,6 +22,8 @@ use crate::vocabulary::Source;
 
 /// The most addresses known at a time.
 const MAX_KNOWN: usize = 10_000;
+/// The most of them that anybody may have made up, so that they keep nobody else out.
+const MAX_UNTRUSTED: usize = 5000;
 /// When an address is tried again after its first failure, and after a useful connection.
 const FIRST_RETRY: Duration = Duration::from_secs(10);
 /// The same of an address that anybody may have made up, so that its owner is not bothered.
@@ -86,6 +88,8 @@ pub(crate) struct Addresses {
     /// The waiting ones, by when they may be tried.
     queue: BTreeSet<(Duration, u32, SocketAddr)>,
     connecting: usize,
+    /// How many anybody may have made up.
+    untrusted: usize,
 }
 
 impl Addresses {
@@ -115,17 +119,20 @@ impl Addresses {
     ) -> bool {
         if let Some(known) = self.entries.get_mut(&address) {
             if source == Source::Tracker {
+                self.untrusted -= usize::from(known.source.is_untrusted());
                 known.source = source;
             }
             return false;
         }
-        if !is_connectable(address) {
+        let too_many = source.is_untrusted() && self.untrusted >= MAX_UNTRUSTED;
+        if too_many || !is_connectable(address, source) {
             return false;
         }
         if self.entries.len() >= MAX_KNOWN && !self.evict(now) {
             return false;
         }
         self.entries.insert(address, Entry::new(source));
+        self.untrusted += usize::from(source.is_untrusted());
         self.wait(address, now, rng);
         true
     }
@@ -254,8 +261,7 @@ impl Addresses {
         let forgotten: Vec<SocketAddr> =
             self.entries.iter().filter(passes).map(|(address, _)| *address).collect();
         for address in forgotten {
-            self.set(address, State::Never);
-            self.entries.remove(&address);
+            self.remove(address);
         }
     }
 
@@ -289,20 +295,27 @@ impl Addresses {
 
     fn evict(&mut self, now: Duration) -> bool {
         let last = self.queue.last().filter(|(at, ..)| *at > now).copied();
-        if let Some((at, tie, address)) = last {
-            self.queue.remove(&(at, tie, address));
-            self.entries.remove(&address);
+        if let Some((.., address)) = last {
+            self.remove(address);
         }
         last.is_some()
+    }
+
+    fn remove(&mut self, address: SocketAddr) {
+        self.set(address, State::Never);
+        let removed = self.entries.remove(&address);
+        self.untrusted -= usize::from(removed.is_some_and(|it| it.source.is_untrusted()));
     }
 }
 
 /// The least address in the order of the queue.
 const LOWEST: SocketAddr = SocketAddr::new(IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED), 0);
 
-/// Whether a peer can listen at `address` at all.
-fn is_connectable(address: SocketAddr) -> bool {
+/// Whether a peer can listen at `address` at all. Nobody listens at port 1, which some programs
+/// announce that cannot be reached.
+fn is_connectable(address: SocketAddr, source: Source) -> bool {
     let ip = address.ip().to_canonical();
     let broadcast = matches!(ip, IpAddr::V4(ip) if ip.is_broadcast());
-    address.port() != 0 && !ip.is_unspecified() && !ip.is_multicast() && !broadcast
+    let port = address.port() > u16::from(source.is_untrusted());
+    port && !ip.is_unspecified() && !ip.is_multicast() && !broadcast
 }

@@ -48,6 +48,8 @@ struct Tracker {
     started: bool,
     /// Whether it has yet to be sent `completed`.
     owed_completed: bool,
+    /// Whether it is not asked any more.
+    dropped: bool,
     announcing: Option<AnnounceEvent>,
     failures: u32,
     error: Option<Box<str>>,
@@ -99,10 +101,12 @@ impl Trackers {
         if now < self.due {
             return None;
         }
-        let ready = (0..self.list.len()).filter(|index| self.list[*index].next <= now);
+        let is_ready = |tracker: &Tracker| !tracker.dropped && tracker.next <= now;
+        let ready = (0..self.list.len()).filter(|index| is_ready(&self.list[*index]));
         let first = ready.min_by_key(|index| (self.list[*index].tier, self.list[*index].rank));
         let Some(index) = first else {
-            self.due = self.list.iter().map(|tracker| tracker.next).min()?;
+            let asked = self.list.iter().filter(|tracker| !tracker.dropped);
+            self.due = asked.map(|tracker| tracker.next).min()?;
             return None;
         };
         let started = self.list[index].started;
@@ -112,11 +116,11 @@ impl Trackers {
 
     /// Returns when [`Self::poll`] has the next announce.
     pub(crate) fn next_timeout(&self) -> Option<Duration> {
-        if self.asking.is_some() || self.list.is_empty() {
+        let mut asked = self.list.iter().filter(|tracker| !tracker.dropped).peekable();
+        if self.asking.is_some() || asked.peek().is_none() {
             return None;
         }
-        let owed = self.list.iter().filter(|tracker| tracker.owes());
-        owed.map(Tracker::completed_at).chain([self.due]).min()
+        asked.filter(|tracker| tracker.owes()).map(Tracker::completed_at).chain([self.due]).min()
     }
 
     /// A tracker answered. While no peer is left to try, the shortest interval that the tracker
@@ -186,9 +190,37 @@ impl Trackers {
             .collect()
     }
 
+    /// Whether a tracker is not asked any more, so that what it says counts for nothing.
+    pub(crate) fn is_dropped(&self, tracker: TrackerIndex) -> bool {
+        self.list.get(tracker.0).is_some_and(|tracker| tracker.dropped)
+    }
+
+    /// Stops asking these, and asks the others again. Announces `stopped` to those of them that
+    /// may know us.
+    pub(crate) fn drop_all(&mut self, now: Duration, urls: &[String]) -> Vec<Output> {
+        let is_meant = |tracker: &Tracker| urls.iter().any(|url| **url == *tracker.url);
+        let dropped: Vec<usize> =
+            (0..self.list.len()).filter(|index| is_meant(&self.list[*index])).collect();
+        let mut outputs = Vec::new();
+        for index in dropped {
+            let knows_us = self.list[index].may_know_us();
+            let tracker = &mut self.list[index];
+            (tracker.dropped, tracker.started, tracker.owed_completed) = (true, false, false);
+            if self.asking == Some(index) {
+                self.asking = None;
+            }
+            if knows_us {
+                outputs.push(self.ask_aside(index, AnnounceEvent::Stopped, 0));
+            }
+        }
+        self.due = now;
+        self.list.iter_mut().for_each(|tracker| tracker.next = now);
+        outputs
+    }
+
     /// Whether each has failed last. None at all has not answered either.
     pub(super) fn have_all_failed(&self) -> bool {
-        self.list.iter().all(|tracker| tracker.error.is_some())
+        self.list.iter().all(|tracker| tracker.dropped || tracker.error.is_some())
     }
 
     /// Whether no further tracker is asked now: one answers, or all have failed.
@@ -199,7 +231,7 @@ impl Trackers {
 
     /// Returns what there is to see of each tracker, by number.
     pub(crate) fn views(&self) -> impl Iterator<Item = TrackerView> + '_ {
-        self.list.iter().map(Tracker::view)
+        self.list.iter().filter(|tracker| !tracker.dropped).map(Tracker::view)
     }
 
     /// Moves the tracker to the front of its tier.
@@ -234,6 +266,7 @@ impl Tracker {
             rank: 0,
             started: false,
             owed_completed: false,
+            dropped: false,
             announcing: None,
             failures: 0,
             error: None,

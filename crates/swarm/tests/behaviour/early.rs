@@ -194,7 +194,7 @@ fn private_torrent_keeps_peers_of_trackers() {
     bench.swarm.handle_candidates(bench.now, Source::Dht, &[address(5), address(6)]);
     assert!(bench.swarm.next_candidate(bench.now).is_some());
 
-    bench.swarm.set_private(bench.now);
+    bench.swarm.set_private(bench.now, &[]);
     let outputs = bench.drain();
     let gone: Vec<PeerKey> = said!(
         outputs,
@@ -217,7 +217,7 @@ fn attempt_to_stranger_ends_when_private() {
         bench.swarm.next_candidate(bench.now).unwrap(),
         bench.swarm.next_candidate(bench.now).unwrap(),
     );
-    bench.swarm.set_private(bench.now);
+    bench.swarm.set_private(bench.now, &[]);
     let peer = ConnectedPeer { address: first, outgoing: true, fast: true, peer_id: peer_id(1) };
     let refused = bench.swarm.handle_connected(bench.now, PeerKey(1), peer);
     assert_eq!(refused, Err(Refusal::Private));

@@ -123,7 +123,7 @@ impl Model {
             0..=11 => self.join(choices),
             12 => self.wanted(choices.number()),
             13 => self.bench.swarm.make_room(self.bench.now),
-            14 => self.bench.swarm.set_private(self.bench.now),
+            14 => self.bench.swarm.set_private(self.bench.now, &[]),
             15 => {
                 let (number, now) = (u64::from(choices.byte() % 16), self.bench.now);
                 self.bench.swarm.ban(now, address(number), peer_id(number));

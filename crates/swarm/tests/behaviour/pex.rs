@@ -62,6 +62,38 @@ fn peers_are_told_of_changes() {
 }
 
 #[test]
+fn peer_that_came_back_has_not_gone() {
+    let mut bench = Bench::new(2, 1);
+    let (one, two) = (dial(&mut bench, 1), dial(&mut bench, 2));
+    assert_eq!(told(&mut bench, one, 10), [(addresses([2]), vec![])]);
+    leave(&mut bench, two);
+    let (key, address, peer_id) = (PeerKey(9), address(2), peer_id(2));
+    let peer = ConnectedPeer { address, outgoing: true, fast: true, peer_id };
+    bench.swarm.handle_connected(bench.now, key, peer).unwrap();
+    assert_eq!(told(&mut bench, one, 60), [(addresses([2]), vec![])]);
+}
+
+#[test]
+fn local_addresses_stay_in_the_local_network() {
+    let mut bench = Bench::new(2, 1);
+    let (local, public) = (dial(&mut bench, 1), PeerKey(9));
+    assert_eq!(address(1).ip().to_string(), "10.0.0.1");
+    let peer = ConnectedPeer {
+        address: self::public(1, 6881),
+        outgoing: true,
+        fast: true,
+        peer_id: peer_id(9),
+    };
+    bench.swarm.handle_connected(bench.now, public, peer).unwrap();
+    bench.swarm.handle_pex_support(bench.now, public, true);
+    let messages = bench.pass(seconds(10)).into_iter().filter_map(|output| match output {
+        Output::Pex { peer, added, .. } => Some((peer, added[0].address)),
+        _ => None,
+    });
+    assert_eq!(messages.collect::<Vec<_>>(), [(local, self::public(1, 6881))]);
+}
+
+#[test]
 fn entry_says_seed_and_reachable() {
     let mut bench = Bench::new(2, 1);
     let one = dial(&mut bench, 101);
@@ -186,6 +218,31 @@ fn one_address_per_public_ip_is_kept() {
 }
 
 #[test]
+fn nodes_name_one_address_per_public_ip() {
+    let mut bench = Bench::new(2, 1);
+    let named = [public(7, 1000), public(7, 1001), public(8, 1), public(8, 1002)];
+    assert_eq!(bench.swarm.handle_candidates(bench.now, Source::Dht, &named), 2);
+    assert_eq!(bench.swarm.handle_candidates(bench.now, Source::Dht, &[public(7, 1003)]), 0);
+}
+
+#[test]
+fn made_up_addresses_keep_nobody_else_out() {
+    let mut bench = Bench::new(2, 1);
+    let made_up: Vec<SocketAddr> = (0..10_000)
+        .map(|number: u32| SocketAddr::from(((0x2D00_0000 + number).to_be_bytes(), 6881)))
+        .collect();
+    let kept = |bench: &mut Bench, source, addresses: &[SocketAddr]| -> usize {
+        let lists = addresses.chunks(2000);
+        lists.map(|list| bench.swarm.handle_candidates(bench.now, source, list)).sum()
+    };
+    assert_eq!(kept(&mut bench, Source::Dht, &made_up), 5000);
+    assert_eq!(kept(&mut bench, Source::Tracker, &made_up[6000..8000]), 2000);
+    // What a tracker names, too, is not made up any more.
+    kept(&mut bench, Source::Tracker, &made_up[..1000]);
+    assert_eq!(kept(&mut bench, Source::Dht, &made_up), 1000);
+}
+
+#[test]
 fn public_peer_names_no_local_address() {
     let mut bench = Bench::new(2, 1);
     let join = |bench: &mut Bench, number: u8| {
@@ -224,6 +281,9 @@ fn frequent_messages_are_ignored_then_break_a_rule() {
         assert!(!name(&mut bench, number));
         assert!(bench.swarm.peer(one).is_some(), "ignored");
     }
+    // To say that one takes no messages clears nothing.
+    bench.swarm.handle_pex_support(bench.now, one, false);
+    bench.swarm.handle_pex_support(bench.now, one, true);
     name(&mut bench, 114);
     let outputs = bench.drain();
     let reason = DisconnectReason::Misbehaved;

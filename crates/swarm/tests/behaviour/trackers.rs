@@ -280,3 +280,41 @@ fn absurd_interval_is_clamped() {
         check_wait(&mut bench, wait, TrackerIndex(0), REGULAR);
     }
 }
+
+#[test]
+fn strangers_of_a_private_torrent_count_for_nothing() {
+    let mut bench = bench(&[&["stranger"], &["own"]]);
+    assert_eq!(asked(&mut bench), [(TrackerIndex(0), STARTED)]);
+    bench.swarm.set_private(bench.now, &["stranger".to_owned()]);
+    let announced = asked(&mut bench);
+    assert_eq!(announced, [(TrackerIndex(0), STOPPED), (TrackerIndex(1), STARTED)]);
+    let mut late = reply(1800);
+    late.peers = vec![address(1).into()];
+    bench.swarm.handle_announced(bench.now, TrackerIndex(0), Ok(&late));
+    assert_eq!(bench.swarm.next_candidate(bench.now), None, "its peers are not the torrent's");
+    fail(&mut bench, 1, None);
+    check_wait(&mut bench, 60, TrackerIndex(1), STARTED);
+}
+
+#[test]
+fn own_trackers_are_asked_again_for_what_is_forgotten() {
+    let mut bench = bench(&[&["own"], &["stranger"]]);
+    assert_eq!(asked(&mut bench), [(TrackerIndex(0), STARTED)]);
+    let mut first = reply(1800);
+    first.peers = vec![address(1).into()];
+    bench.swarm.handle_announced(bench.now, TrackerIndex(0), Ok(&first));
+    bench.swarm.set_private(bench.now, &["stranger".to_owned()]);
+    assert_eq!(bench.swarm.next_candidate(bench.now), None, "either tracker may have named it");
+    assert_eq!(asked(&mut bench), [(TrackerIndex(0), REGULAR)]);
+    bench.swarm.handle_announced(bench.now, TrackerIndex(0), Ok(&first));
+    assert_eq!(bench.swarm.next_candidate(bench.now), Some(address(1)));
+}
+
+#[test]
+fn no_tracker_is_left_without_strangers() {
+    let mut bench = bench(&[&["stranger"]]);
+    asked(&mut bench);
+    bench.swarm.set_private(bench.now, &["stranger".to_owned()]);
+    assert_eq!(asked(&mut bench), [(TrackerIndex(0), STOPPED)]);
+    assert_eq!(announces(&bench.pass(seconds(24 * 3600))), []);
+}

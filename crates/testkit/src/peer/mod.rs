@@ -151,8 +151,13 @@ impl Script {
 
     /// Serves the metadata of `payload` (BEP 9). The extension handshake says so, unless
     /// [`Self::extended`] sets another.
-    pub fn metadata(mut self, payload: &Payload, behaviour: MetadataBehaviour) -> Self {
-        self.metadata = Some(Served { info: payload.info().into(), behaviour });
+    pub fn metadata(self, payload: &Payload, behaviour: MetadataBehaviour) -> Self {
+        self.info(payload.info(), behaviour)
+    }
+
+    /// As [`Self::metadata`], with these bytes as the metadata.
+    pub fn info(mut self, info: impl Into<Arc<[u8]>>, behaviour: MetadataBehaviour) -> Self {
+        self.metadata = Some(Served { info: info.into(), behaviour });
         self
     }
 

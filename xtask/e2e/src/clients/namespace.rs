@@ -1,5 +1,8 @@
 //! A network namespace with an address per client, in which the filters do not apply that clients
 //! have for loopback and for several peers at one address; and a mount namespace.
+//!
+//! The default route of the namespace leads to an interface that nobody uses: what would leave this
+//! machine is counted there.
 
 use std::ffi::OsStr;
 use std::io::{BufRead as _, BufReader};
@@ -48,9 +51,10 @@ pub fn network_flags() -> Result<&'static str, String> {
     first_that_works(["-n", "-rn"], &["ip", "link", "set", "lo", "up"])
 }
 
-/// Returns the flags of `unshare` for a mount namespace, or why there can be none.
+/// Returns the flags of `unshare` for a mount and network namespace, or why there can be none.
 pub fn mount_flags() -> Result<&'static str, String> {
-    first_that_works(["-m", "-rm"], &["mount", "-t", "tmpfs", "tmpfs", "/tmp"])
+    network_flags()?;
+    first_that_works(["-mn", "-rmn"], &["mount", "-t", "tmpfs", "tmpfs", "/tmp"])
 }
 
 /// Returns the first flags with which `probe` succeeds in a namespace.
@@ -111,9 +115,15 @@ pub fn are_users_mapped() -> bool {
     std::env::var_os(INSIDE).is_some_and(|flags| flags == "-rn")
 }
 
-/// Adds the addresses to the namespace.
+/// The interface that the default route leads to. Its other end is in the namespace, too.
+const NOWHERE: [&str; 2] = ["nowhere0", "nowhere1"];
+/// Networks that tests name where nobody must answer (RFC 5737, RFC 3849).
+const NOBODY: [&str; 4] = ["192.0.2.0/24", "198.51.100.0/24", "203.0.113.0/24", "2001:db8::/32"];
+
+/// Adds the addresses to the namespace, and the interface that counts what would leave it.
 pub fn add_addresses() -> Result<()> {
     ip(&["link", "set", "lo", "up"])?;
+    add_nowhere()?;
     for last in 1..=LAST {
         ip(&["addr", "add", &format!("10.77.0.{last}/32"), "dev", "lo"])?;
     }
@@ -122,6 +132,32 @@ pub fn add_addresses() -> Result<()> {
     }
     // Any other address of 10.77.0.0/16 can be bound too: benchmarks have hundreds of peers.
     ip(&["route", "add", "local", "10.77.0.0/16", "dev", "lo"])
+}
+
+/// Adds the interface that nobody uses, and the default routes to it.
+fn add_nowhere() -> Result<()> {
+    let [one, other] = NOWHERE;
+    ip(&["link", "add", one, "type", "veth", "peer", "name", other])?;
+    for end in NOWHERE {
+        // The kernel sends nothing by itself then.
+        ip(&["link", "set", end, "addrgenmode", "none", "arp", "off"])?;
+        ip(&["link", "set", end, "up"])?;
+    }
+    for network in NOBODY {
+        ip(&["route", "add", "unreachable", network])?;
+    }
+    ip(&["route", "add", "default", "dev", one])?;
+    ip(&["-6", "route", "add", "default", "dev", one])
+}
+
+/// Returns how many packets would have left this machine.
+///
+/// # Errors
+/// `ip` does not say.
+pub fn stray_packets() -> Result<u64> {
+    let output = Command::new("ip").args(["-s", "-j", "link", "show", NOWHERE[0]]).output()?;
+    let said: serde_json::Value = serde_json::from_slice(&output.stdout)?;
+    said[0]["stats64"]["tx"]["packets"].as_u64().context("ip does not count packets")
 }
 
 /// Returns the address of peer number `index` of a benchmark with hundreds of peers.

@@ -9,7 +9,7 @@ mod scene;
 use anyhow::{Result, ensure};
 
 use crate::clients::namespace;
-use tasks::report::Tally;
+use tasks::report::{Report, Tally};
 
 /// A suite by name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -100,9 +100,23 @@ pub fn run(suite: Option<Suite>, options: Options) -> Result<()> {
             tally.add(run_suite(each, &options)?);
         }
     }
+    if namespace::is_inside() {
+        tally.add(check_packets());
+    }
     println!("\n{tally}");
     ensure!(tally.failed == 0, "{} of the cases failed", tally.failed);
     Ok(())
+}
+
+/// Checks that no packet of the suite would have left this machine.
+fn check_packets() -> Tally {
+    let mut report = Report::new(&["area", "case"]);
+    report.run(&["network", "no packet leaves this machine"], || {
+        let packets = namespace::stray_packets()?;
+        ensure!(packets == 0, "{packets} packets");
+        Ok(())
+    });
+    report.finish()
 }
 
 /// Whether the case `name` is to be run: all are, or those with `only` in the name, or in the area
@@ -115,7 +129,7 @@ fn is_wanted(only: Option<&str>, area: &str, name: &str) -> bool {
 fn run_suite(suite: Suite, options: &Options) -> Result<Tally> {
     let only = options.only.as_deref();
     match suite {
-        Suite::Loopback => loopback::run(only),
+        Suite::Loopback => loopback::run(options),
         Suite::Crash => crash::run(options),
         Suite::Hostile => hostile::run(only),
         Suite::Interop => interop::run(options),

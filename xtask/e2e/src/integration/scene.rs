@@ -109,6 +109,35 @@ impl Scene {
         self.user(name).start("download", &command)
     }
 
+    /// Starts a download of `name` by a link, with more arguments.
+    pub(super) fn download_link(&self, name: &str, link: &str, more: &[&str]) -> Result<Launch> {
+        self.download_link_at(name, link, 0, more)
+    }
+
+    /// Starts a download of `name` by a link on `port`, with more arguments.
+    pub(super) fn download_link_at(
+        &self,
+        name: &str,
+        link: &str,
+        port: u16,
+        more: &[&str],
+    ) -> Result<Launch> {
+        let mut command = self.download_command_at(name, Path::new(link), port);
+        self.user(name).start("download", command.args(more))
+    }
+
+    /// Runs [`Self::download_link`], which must succeed, to its end, and compares every byte.
+    pub(super) fn fetch_link(
+        &self,
+        name: &str,
+        payload: &Payload,
+        link: &str,
+        more: &[&str],
+    ) -> Result<Finished> {
+        let mut launch = self.download_link(name, link, more)?;
+        self.complete(name, payload, &mut launch)
+    }
+
     /// Runs [`Self::download_from`], which must succeed, to its end, and compares every byte.
     pub(super) fn fetch(
         &self,
@@ -167,6 +196,13 @@ impl Scene {
         payload.compare(self.downloads(name))?;
         Ok(finished)
     }
+}
+
+/// Returns a magnet link with these peers (`x.pe`) and trackers.
+pub(super) fn link(payload: &Payload, peers: &[SocketAddr], trackers: &[String]) -> String {
+    let peers = peers.iter().map(|peer| format!("&x.pe={peer}"));
+    let trackers = trackers.iter().map(|url| format!("&tr={url}"));
+    payload.magnet() + &peers.chain(trackers).collect::<String>()
 }
 
 /// Sends SIGINT and waits for exit code 130.

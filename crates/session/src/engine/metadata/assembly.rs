@@ -6,7 +6,7 @@ use peer_wire::METADATA_PIECE_LENGTH;
 use swarm::PeerKey;
 
 use super::peers::Sender;
-use crate::limits::METADATA_STALL;
+use crate::limits::{MAX_ASKED_FOR_PIECE, METADATA_STALL, METADATA_TICK};
 
 /// What an assembly is for: a claimed size, and the only peer that contributes, if the others are
 /// not trusted.
@@ -95,27 +95,33 @@ impl Assembly {
         self.held += bytes.len();
     }
 
-    /// Returns the next piece to request: one that nobody is asked for or, if there is none, one
-    /// that few are asked for. `None` if nothing is missing.
-    pub(super) fn choose(&mut self, is_asked: impl Fn(u32) -> bool) -> Option<u32> {
+    /// Returns the next piece to request of a peer that does not owe it: one that nobody is asked
+    /// for or, if there is none, one that few are asked for. `None` if nothing is missing.
+    pub(super) fn choose(&mut self, now: Duration, owes: impl Fn(u32) -> bool) -> Option<u32> {
         let fresh = |slot: &Slot| slot.bytes.is_none() && slot.asked == 0;
         while self.pieces.get(self.next as usize).is_some_and(|slot| !fresh(slot)) {
             self.next += 1;
         }
-        let piece = if (self.next as usize) < self.pieces.len() {
-            self.next
-        } else {
-            self.least_asked(is_asked)?
-        };
+        let is_next = |piece: &u32| fresh(&self.pieces[*piece as usize]) && !owes(*piece);
+        let next = (self.next..self.track.piece_count()).find(is_next);
+        let piece = next.or_else(|| self.least_asked(self.most_asked(now), owes))?;
         self.pieces[piece as usize].asked += 1;
         Some(piece)
     }
 
-    /// Returns a missing piece that at most one peer is asked for, and none that passes `is_asked`.
-    fn least_asked(&self, is_asked: impl Fn(u32) -> bool) -> Option<u32> {
+    /// Returns how many peers may be asked for a piece: the more, the longer no piece arrived.
+    fn most_asked(&self, now: Duration) -> u8 {
+        let waited = now.saturating_sub(self.gained_at) + METADATA_TICK / 2;
+        let ticks = waited.as_millis() / METADATA_TICK.as_millis();
+        u8::try_from(1 + ticks).unwrap_or(u8::MAX).min(MAX_ASKED_FOR_PIECE)
+    }
+
+    /// Returns a missing piece that fewer than `most` peers are asked for, and that does not pass
+    /// `owes`.
+    fn least_asked(&self, most: u8, owes: impl Fn(u32) -> bool) -> Option<u32> {
         let slots = self.pieces.iter().zip(0..);
-        let missing = slots.filter(|(slot, _)| slot.bytes.is_none() && slot.asked < MAX_COPIES);
-        let left = missing.filter(|(_, piece)| !is_asked(*piece));
+        let missing = slots.filter(|(slot, _)| slot.bytes.is_none() && slot.asked < most);
+        let left = missing.filter(|(_, piece)| !owes(*piece));
         left.min_by_key(|(slot, _)| slot.asked).map(|(_, piece)| piece)
     }
 
@@ -180,6 +186,3 @@ impl Assembly {
         self.held
     }
 }
-
-/// The most peers that are asked for one piece at a time.
-const MAX_COPIES: u8 = 2;

@@ -139,7 +139,10 @@ impl MetadataFetch {
             return self.peers.note_useless(key);
         };
         self.end_request(asked);
-        let assembly = self.assemblies.iter_mut().find(|it| it.attempt == asked.attempt);
+        let size = self.peers.size_of(key).filter(|size| *size == asked.size);
+        let Some(claim) = size.map(|size| (key, size)) else { return };
+        // The one that the piece was requested for may have given way to others and be open again.
+        let assembly = self.assemblies.iter_mut().find(|it| it.track.is_of(claim));
         let Some(assembly) = assembly else { return };
         if bytes.len() != assembly.length_of(piece) {
             return self.peers.note_useless(key);

@@ -15,6 +15,8 @@ use crate::limits::{
 
 /// How many pieces a peer is asked for at first. One more after each answer.
 const FIRST_WINDOW: usize = 2;
+/// How many requests a peer may have left unanswered. It is asked for no more then.
+const MAX_OWED: usize = 2 * MAX_METADATA_WINDOW;
 
 /// A peer that sends metadata. Its address is known after the connection ended, too.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -44,6 +46,8 @@ struct Peer {
 pub(super) struct Asked {
     /// The number of the assembly.
     pub(super) attempt: u64,
+    /// The size that the peer claimed.
+    pub(super) size: u32,
     pub(super) piece: u32,
     at: Duration,
     /// Whether it counts as unasked for the assembly. The answer is still of use.
@@ -103,20 +107,26 @@ impl Peers {
             let fits = track.is_of((**key, peer.size)) && peer.useless < MAX_USELESS_METADATA;
             let asked = of_assembly(peer);
             let has_turn = asked > 0 || busy < MAX_METADATA_PEERS;
-            fits && has_turn && peer.rest_until <= now && asked < peer.window
+            let has_room = asked < peer.window && peer.asked.len() < MAX_OWED;
+            fits && has_turn && peer.rest_until <= now && has_room
         };
-        let free = self.0.iter_mut().filter(is_free);
-        let (key, peer) = free.min_by_key(|(_, peer)| peer.asked.len())?;
-        let attempt = assembly.attempt;
-        let is_asked =
-            |piece| peer.asked.iter().any(|it| it.attempt == attempt && it.piece == piece);
-        let piece = assembly.choose(is_asked)?;
-        peer.asked.retain(|asked| !(asked.attempt == attempt && asked.piece == piece));
-        if peer.asked.len() == 2 * MAX_METADATA_WINDOW {
-            peer.asked.remove(0);
+        let mut free: Vec<(&PeerKey, &mut Peer)> = self.0.iter_mut().filter(is_free).collect();
+        let open = |peer: &Peer| peer.asked.iter().filter(|asked| asked.is_open()).count();
+        free.sort_by_key(|(_, peer)| (open(peer), peer.asked.len()));
+        for (key, peer) in free {
+            // A slow peer still answers what it was asked for. A second answer would be of no use.
+            let owes = |piece| peer.asked.iter().any(|asked| asked.piece == piece);
+            let Some(piece) = assembly.choose(now, owes) else { continue };
+            let (attempt, size) = (assembly.attempt, track.size);
+            peer.asked.push(Asked { attempt, size, piece, at: now, expired: false });
+            return Some((*key, piece));
         }
-        peer.asked.push(Asked { attempt, piece, at: now, expired: false });
-        Some((*key, piece))
+        None
+    }
+
+    /// Returns the size that a peer claims.
+    pub(super) fn size_of(&self, key: PeerKey) -> Option<u32> {
+        self.0.get(&key).map(|peer| peer.size)
     }
 
     /// Takes a request for the piece out of those of a peer. `None` if the peer was not asked.
@@ -147,10 +157,12 @@ impl Peers {
         }
     }
 
-    /// Returns the requests that were not answered in time, so that others may be asked.
+    /// Returns the requests that were not answered in time, so that others may be asked. After
+    /// [`METADATA_REST`] they are forgotten, and the peer may be asked again.
     pub(super) fn expire(&mut self, now: Duration) -> Vec<Asked> {
         let mut late = Vec::new();
         for peer in self.0.values_mut() {
+            peer.asked.retain(|asked| now.saturating_sub(asked.at) < METADATA_REST);
             for asked in &mut peer.asked {
                 if !asked.expired && now.saturating_sub(asked.at) >= METADATA_ANSWER_TIME {
                     late.push(*asked);

@@ -53,7 +53,7 @@ impl Torrent {
 
     /// Notes which condition holds, and since when. `may_find` says whether the DHT may still find
     /// peers.
-    pub(super) fn note_condition(&mut self, now: Duration, may_find: bool) {
+    pub(super) fn note_condition(&mut self, now: Duration, may_find: impl FnOnce() -> bool) {
         let swarm = match &self.phase {
             Phase::Metadata(metadata) => &metadata.swarm,
             Phase::Transfer(transfer) => &transfer.swarm,
@@ -104,15 +104,21 @@ impl GoalWatch {
         (self.started_at, self.completed_at, self.condition) = (now, None, None);
     }
 
-    fn condition_of(&self, swarm: &Swarm, uploaded: u64, may_find: bool) -> Option<Condition> {
+    fn condition_of(
+        &self,
+        swarm: &Swarm,
+        uploaded: u64,
+        may_find: impl FnOnce() -> bool,
+    ) -> Option<Condition> {
         if self.completed_at.is_some() {
             let reached = self.goal.ratio.is_some_and(|limit| ratio(uploaded, self.size) >= limit);
             return reached.then_some(Condition::RatioReached);
         }
-        if !self.goal.give_up || swarm.is_complete() || may_find {
+        if !self.goal.give_up || swarm.is_complete() {
             return None;
         }
-        swarm.dead_end().map(Condition::DeadEnd)
+        let dead_end = swarm.dead_end().filter(|_| !may_find());
+        dead_end.map(Condition::DeadEnd)
     }
 
     fn seeded_enough(&self, completed_at: Duration) -> Option<(Duration, Ending)> {

@@ -9,10 +9,15 @@ use piece_store::{Job, TorrentKey};
 use swarm::Swarm;
 
 use super::phase::{Phase, Torrent};
+use super::start::IGNORED_PEERS;
 use crate::config::Description;
 use crate::engine::metadata::{Candidate, MetadataFetch};
 use crate::event::MetadataStatus;
 use crate::limits::METADATA_USELESS_TIME;
+
+/// Said of a private torrent that was named by several links.
+const IGNORED_TRACKERS: &str =
+    "the torrent is private: the trackers of the first link are used, and those of others are not";
 
 /// A torrent whose metadata is being fetched, or that waits for the selection of files.
 #[derive(Debug)]
@@ -53,6 +58,14 @@ impl Metadata {
     }
 }
 
+/// Returns the torrent without these trackers, also in the bytes of its file.
+fn without_trackers(metainfo: Metainfo, strangers: &[String]) -> Metainfo {
+    let is_own = |tier: &&Vec<String>| !tier.iter().any(|url| strangers.contains(url));
+    let own: Vec<Vec<String>> = metainfo.trackers().iter().filter(is_own).cloned().collect();
+    let again = Metainfo::from_info(metainfo.raw_info(), &own, metainfo.web_seeds());
+    again.unwrap_or(metainfo)
+}
+
 impl Torrent {
     /// The phase before the metadata, if the torrent is in it.
     pub(crate) fn metadata_mut(&mut self) -> Option<&mut Metadata> {
@@ -67,23 +80,38 @@ impl Torrent {
         Some(Job::CheckInfo { torrent, attempt, link, info })
     }
 
-    /// The metadata is there. Returns whether peers that only the link names are ignored from now
-    /// on, because the torrent is private. (Those that the user named are, too: the start of the
-    /// transfer says so.)
-    pub(crate) fn set_metainfo(&mut self, now: Duration, metainfo: Arc<Metainfo>) -> bool {
-        let Phase::Metadata(metadata) = &mut self.phase else { return false };
-        metadata.fetch = None;
-        let private = metainfo.info().private();
-        if private {
-            metadata.swarm.set_private(now);
+    /// The metadata is there. Returns it, and what the user should know. (That peers which the user
+    /// named are ignored is said at the start of the transfer.)
+    pub(crate) fn set_metainfo(
+        &mut self,
+        now: Duration,
+        mut metainfo: Metainfo,
+    ) -> (Arc<Metainfo>, Vec<String>) {
+        let strangers = self.add.further_trackers.take().map_or_else(Vec::new, |urls| *urls);
+        let mut warnings = Vec::new();
+        if metainfo.info().private() {
+            let names_peers = matches!(&self.add.description, Description::Link(link)
+                if !link.peers.is_empty());
+            if names_peers && self.add.peers.is_empty() {
+                warnings.push(IGNORED_PEERS.to_owned());
+            }
+            if !strangers.is_empty() {
+                warnings.push(IGNORED_TRACKERS.to_owned());
+                metainfo = without_trackers(metainfo, &strangers);
+            }
+            if let Phase::Metadata(metadata) = &mut self.phase {
+                metadata.swarm.set_private(now, &strangers);
+            }
         }
-        let names_peers = matches!(&self.add.description, Description::Link(link)
-            if !link.peers.is_empty());
         if let Some(watch) = &mut self.watch {
             watch.size = metainfo.info().content_size();
         }
-        self.add.description = Description::Metainfo(metainfo);
-        private && names_peers && self.add.peers.is_empty()
+        if let Phase::Metadata(metadata) = &mut self.phase {
+            metadata.fetch = None;
+        }
+        let metainfo = Arc::new(metainfo);
+        self.add.description = Description::Metainfo(Arc::clone(&metainfo));
+        (metainfo, warnings)
     }
 
     /// Returns how many pieces the metadata has, for peers that request them; 0 as long as it is

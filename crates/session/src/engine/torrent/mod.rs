@@ -26,7 +26,6 @@ use crate::event::{StopReason, TorrentStatus};
 
 pub(super) use goal::Ending;
 pub(super) use phase::{Start, StopAction, Torrent};
-pub(super) use start::IGNORED_PEERS;
 pub(super) use transfer::Transfer;
 
 /// A torrent cannot be added.
@@ -204,7 +203,12 @@ impl Torrents {
 
     /// Puts a torrent in line to connect to candidates until it has none, and for memory if it needs
     /// some. Sets its timer. `may_find` says whether the DHT may still find peers.
-    pub(super) fn line_up(&mut self, now: Duration, key: TorrentKey, may_find: bool) {
+    pub(super) fn line_up(
+        &mut self,
+        now: Duration,
+        key: TorrentKey,
+        may_find: impl FnOnce() -> bool,
+    ) {
         let Some(torrent) = self.table.get_mut(&key) else { return };
         torrent.note_condition(now, may_find);
         if let Some(swarm) = torrent.running_swarm() {

@@ -16,7 +16,7 @@ use crate::engine::disk::PieceBuffers;
 use crate::event::EventKind;
 
 /// The warning about peers that are ignored (BEP 27).
-pub(crate) const IGNORED_PEERS: &str = "the torrent is private: peers come from its trackers only, \
+pub(super) const IGNORED_PEERS: &str = "the torrent is private: peers come from its trackers only, \
                                         and those given by hand or by the link are ignored";
 
 impl Torrent {

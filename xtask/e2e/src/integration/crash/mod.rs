@@ -10,6 +10,7 @@
 
 mod faults;
 mod kills;
+mod links;
 mod mounts;
 mod pieces;
 mod shared;
@@ -40,7 +41,10 @@ type Case = (&'static str, fn(&Scene) -> Result<String>);
 pub(super) fn run(options: &Options) -> Result<Tally> {
     let bt_cli = workspace::build_bt_cli()?;
     match namespace::mount_flags() {
-        _ if namespace::is_inside() => run_here(options, &bt_cli, None),
+        _ if namespace::is_inside() => {
+            namespace::add_addresses()?;
+            run_here(options, &bt_cli, None)
+        }
         Ok(flags) => namespace::run_suite_inside(flags, &options.words("crash"), &bt_cli),
         Err(why) => run_here(options, &bt_cli, Some(&why)),
     }
@@ -50,7 +54,9 @@ fn run_here(options: &Options, bt_cli: &Path, no_mounts: Option<&str>) -> Result
     let only = options.only.as_deref();
     let mut report = Report::new(&["area", "case"]);
     let seed = options.seed.unwrap_or_else(fresh_seed);
-    let mut cases = kills::cases(bt_cli, options.kills.unwrap_or(KILLS), seed);
+    let kills = options.kills.unwrap_or(KILLS);
+    let mut cases = kills::cases(bt_cli, kills, seed);
+    cases.push(links::case(bt_cli, kills * 2 / 5, seed));
     cases.extend(shared::cases(bt_cli, options.rounds.unwrap_or(ROUNDS), seed));
     for (area, list) in [("faults", faults::CASES), ("mounts", mounts::CASES)] {
         let obstacle = |name| no_mounts.filter(|_| area == "mounts").or(faults::obstacle(name));

@@ -6,6 +6,7 @@ mod cases;
 mod crowd;
 mod framing;
 mod handshakes;
+mod metadata;
 mod pieces;
 mod requests;
 
@@ -60,6 +61,9 @@ impl fmt::Display for Reaction {
     }
 }
 
+/// A case by name. It gets a scene of its own, and returns a note.
+type Story = (&'static str, fn(&Scene) -> Result<String>);
+
 /// The reaction to messages that neither side gains from.
 const TALK: Reaction = Reaction::Dropped("too many useless messages");
 
@@ -78,6 +82,7 @@ pub(super) fn run(report: &mut Report, program: &Path, only: Option<&str>) {
         ("announced pieces", dialled, pieces::ROWS),
         ("blocks", dialled, blocks::ROWS),
         ("requests", requesting, requests::ROWS),
+        ("metadata", metadata::linked, metadata::ROWS),
     ];
     let mut all: Vec<Case<'_>> = Vec::new();
     for (area, encounter, rows) in tables {
@@ -86,8 +91,11 @@ pub(super) fn run(report: &mut Report, program: &Path, only: Option<&str>) {
             all.push(Case::new(&[area, row.0, &row.1.to_string()], work));
         }
     }
-    for (name, what) in cases::CASES.iter().filter(|(name, _)| is_wanted(only, "peers", name)) {
-        all.push(Case::new(&["peers", name, "several peers"], move || what(&Scene::new(program)?)));
+    for (area, cases) in [("peers", cases::CASES), ("metadata", metadata::CASES)] {
+        for (name, what) in cases.iter().filter(|(name, _)| is_wanted(only, area, name)) {
+            let work = move || what(&Scene::new(program)?);
+            all.push(Case::new(&[area, name, "several peers"], work));
+        }
     }
     report.run_parallel(AT_ONCE, all);
     // Alone, because its speed is measured.

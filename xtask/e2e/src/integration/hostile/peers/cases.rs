@@ -7,17 +7,14 @@ use anyhow::{Result, ensure};
 use testkit::hostile::{self, Asked, Crowd, Hostile};
 use testkit::{Behaviour, Payload, PeerId, Script, ScriptedPeer};
 
-use super::{held_back, state_of};
+use super::{Story, held_back, state_of};
 use crate::bt_cli::{COMMAND_LIMIT, finish};
 use crate::integration::scene::{LIMIT, Scene, file, free_address};
 
 /// An address of this machine that no honest peer has.
 const ELSEWHERE: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
 
-/// A case by name. It gets a scene of its own, and returns a note.
-type Case = (&'static str, fn(&Scene) -> Result<String>);
-
-pub(super) const CASES: &[Case] = &[
+pub(super) const CASES: &[Story] = &[
     ("ourselves", ourselves),
     ("two with one peer id", one_peer_id),
     ("the honest peer's id", stolen_peer_id),

@@ -1,0 +1,153 @@
+//! Torrents find peers in the DHT.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bt_types::AnnounceEvent;
+use metainfo::{Magnet, Metainfo};
+use session::engine::EngineConfig;
+use session::{AddTorrent, DhtConfig, EventKind, Goal, PhaseKind};
+use testkit::Payload;
+
+use super::net::{Net, address};
+use super::node::{Node, add_of, config};
+
+const LIMIT: Duration = Duration::from_secs(60);
+const MINUTE: Duration = Duration::from_secs(60);
+
+fn payload(name: &str) -> Payload {
+    Payload::file(name, 300_000).piece_length(32 << 10).create().unwrap()
+}
+
+/// An engine whose node of the DHT joins through the node at `address(join)`.
+fn with_dht(seed: u64, join: usize) -> EngineConfig {
+    let nodes = vec![address(join).to_string()];
+    let dht = Some(DhtConfig { nodes, routers: Vec::new(), ..DhtConfig::new() });
+    EngineConfig { dht, datagram_port: 6881, ..config(seed) }
+}
+
+fn link(payload: &Payload) -> Arc<Magnet> {
+    Arc::new(Magnet {
+        trackers: Vec::new(),
+        ..Metainfo::parse(payload.torrent()).unwrap().magnet()
+    })
+}
+
+/// The queries of one kind among the datagrams that a node has sent.
+fn queries(net: &Net, node: usize, method: &str) -> usize {
+    let name = format!("1:q{}:{method}", method.len());
+    let sent = net.carried.iter().filter(|(from, _)| *from == node);
+    sent.filter(|(_, bytes)| bytes.windows(name.len()).any(|it| it == name.as_bytes())).count()
+}
+
+#[test]
+fn link_is_found_in_dht() {
+    let (film, other) = (payload("film"), payload("other"));
+    let mut net = Net::new([with_dht(0, 2), with_dht(1, 2), with_dht(2, 1)]);
+    net.nodes[1].seed(&film);
+    net.nodes[2].seed(&other);
+    net.pass(LIMIT);
+    let add = AddTorrent::from_link(link(&film), net.folder(0));
+    net.downloads.push(net.nodes[0].add(add));
+    net.payloads.push(film);
+    net.complete(LIMIT);
+    assert!(queries(&net, 1, "announce_peer") > 0);
+    assert_eq!(net.nodes[0].status(net.downloads[0]).nodes, Some(2));
+}
+
+#[test]
+fn private_torrent_sends_no_datagram() {
+    let private = Payload::file("film", 300_000).piece_length(32 << 10).private().create().unwrap();
+    let mut net = Net::new([with_dht(0, 1), with_dht(1, 0)]);
+    net.nodes[1].seed(&private);
+    net.pass(20 * MINUTE);
+    assert_eq!(net.carried.len(), 0);
+}
+
+#[test]
+fn node_starts_with_first_public_torrent() {
+    let mut net = Net::new([with_dht(0, 1), with_dht(1, 0)]);
+    net.pass(MINUTE);
+    assert_eq!(net.carried.len(), 0);
+    let film = payload("film");
+    let seed = net.nodes[0].seed(&film);
+    assert_eq!(net.nodes[0].status(seed).nodes, Some(0));
+    net.pass(MINUTE);
+    assert!(!net.carried.is_empty());
+}
+
+/// Before the metadata is there nobody knows that the torrent is private.
+#[test]
+fn private_link_is_never_announced() {
+    let private = Payload::file("film", 300_000).piece_length(32 << 10).private().create().unwrap();
+    let mut net = Net::new([with_dht(0, 2), config(1), with_dht(2, 0)]);
+    net.nodes[1].seed(&private);
+    net.nodes[2].seed(&payload("other"));
+    let link = Magnet { peers: vec![address(1).to_string()], ..(*link(&private)).clone() };
+    let add = AddTorrent::from_link(Arc::new(link), net.folder(0));
+    let key = net.nodes[0].add(add);
+    net.run_until(LIMIT, |net| net.nodes[0].status(key).phase == PhaseKind::Transfer);
+    let lookups = queries(&net, 0, "get_peers");
+    net.pass(40 * MINUTE);
+    assert_eq!(queries(&net, 0, "get_peers"), lookups, "no further lookup");
+    assert_eq!(queries(&net, 0, "announce_peer"), 0);
+}
+
+#[test]
+fn peers_name_their_nodes() {
+    let film = payload("film");
+    let unconnected = |seed| {
+        let dht = Some(DhtConfig { routers: Vec::new(), ..DhtConfig::new() });
+        EngineConfig { dht, datagram_port: 6881, ..config(seed) }
+    };
+    let mut net = Net::swarm(unconnected(0), 0, Vec::new());
+    net.nodes.push(Node::new(unconnected(1)));
+    net.nodes[1].seed(&film);
+    let folder = net.folder(0);
+    let key = net.nodes[0].leech(&film, folder, [address(1)]);
+    net.run_until(LIMIT, |net| net.nodes[0].status(key).nodes == Some(1));
+}
+
+#[test]
+fn lookup_without_peers_is_repeated_less_often() {
+    let mut net = Net::new([with_dht(0, 1), with_dht(1, 0)]);
+    net.nodes[1].seed(&payload("other"));
+    net.pass(LIMIT);
+    let add = AddTorrent { announce: false, ..AddTorrent::from_link(link(&payload("film")), "/x") };
+    net.nodes[0].add(add);
+    let mut lookups = Vec::new();
+    for _ in 0..35 {
+        let before = queries(&net, 0, "get_peers");
+        net.pass(MINUTE);
+        lookups.push(queries(&net, 0, "get_peers") > before);
+    }
+    let minutes: Vec<usize> = (0..35).filter(|minute| lookups[*minute]).collect();
+    // After 1, 2, 4, 8 minutes and then every quarter of an hour, with up to 15 s between.
+    assert!(minutes.len() >= 5 && minutes.len() <= 7, "{minutes:?}");
+    assert_eq!(minutes[..3], [0, 1, 3], "{minutes:?}");
+}
+
+/// A torrent whose only tracker is dead is given up only when the DHT has no peer either.
+#[test]
+fn dht_keeps_hope() {
+    let film = Payload::file("film", 300_000).tier(["http://a.example/x"]).create().unwrap();
+    let mut net = Net::new([with_dht(0, 1), with_dht(1, 0)]);
+    net.nodes[1].seed(&payload("other"));
+    net.pass(LIMIT);
+    let goal = Some(Box::new(Goal { give_up: true, ..Goal::default() }));
+    let folder = net.folder(0);
+    net.nodes[0].add(AddTorrent { goal: goal.clone(), ..add_of(&film, folder) });
+    let unknown = AddTorrent { goal, ..AddTorrent::from_link(link(&payload("new")), "/x") };
+    let link = net.nodes[0].add(unknown);
+    for _ in 0..10 {
+        net.pass(MINUTE);
+        while let Some(fetch) = net.nodes[0].fetches.pop_front() {
+            if fetch.request.event != AnnounceEvent::Stopped {
+                net.nodes[0].fail(&fetch, "connection refused", false);
+            }
+        }
+    }
+    let stopped = |kind: &EventKind| matches!(kind, EventKind::Stopped { .. });
+    assert_eq!(net.nodes[0].count(stopped), 1, "the torrent, not the link");
+    assert_eq!(net.nodes[0].status(link).phase, PhaseKind::Metadata);
+}
