@@ -1,5 +1,6 @@
 //! The command line: commands, flags, and their help.
 
+mod dht;
 mod discovery;
 mod transfer;
 mod values;
@@ -10,7 +11,11 @@ use std::time::Duration;
 
 use clap::{ArgAction, Args, Parser, Subcommand};
 
-pub(crate) use discovery::DiscoveryArgs;
+pub(crate) use dht::{
+    AskArgs, DhtArgs, DhtCommand, DhtGetArgs, DhtNodeArgs, DhtPeersArgs, DhtPingArgs, DhtPutArgs,
+    DhtScrapeArgs,
+};
+pub(crate) use discovery::{DiscoveryArgs, JoinArgs, UseDhtArgs};
 pub(crate) use transfer::{DownloadArgs, NetworkArgs, PieceArgs, SeedArgs, StateArgs};
 pub(crate) use values::Routers;
 
@@ -97,15 +102,16 @@ Examples:
   bt-cli info 'magnet:?xt=urn:btih:..' -o example.torrent
   bt-cli info example.torrent --json | jq -r .magnet")]
     Info(InfoArgs),
-    /// Ask a torrent's trackers for peers
+    /// Ask a torrent's trackers and the DHT for peers
     #[command(after_help = "\
-All trackers are asked at once; one answer with peers is enough for exit code 0.
+All trackers are asked at once, and the DHT unless the torrent is private; one answer with peers is \
+enough for exit code 0. The DHT is not told that you are a peer.
 
 Examples:
   bt-cli peers example.torrent
   bt-cli peers example.torrent --timeout 5 --json | jq -r '.peers[]'")]
     Peers(PeersArgs),
-    /// Ask a torrent's trackers how many seeders and leechers it has
+    /// Ask a torrent's trackers and the DHT how many seeders and leechers it has
     #[command(after_help = "\
 Examples:
   bt-cli scrape example.torrent
@@ -117,6 +123,15 @@ Examples:
   bt-cli handshake example.torrent 127.0.0.1:6881
   bt-cli handshake example.torrent '[::1]:6881' --timeout 5")]
     Handshake(HandshakeArgs),
+    /// Ask the DHT, or take part in it
+    #[command(after_help = "\
+The DHT is a distributed table that says which peers a torrent has. Commands that ask it join it \
+through --dht-node, the nodes of earlier launches, or well-known routers.
+
+Examples:
+  bt-cli dht peers 52d123ddfc4de05165c10784bb535d4c40397d45
+  bt-cli dht node --port 6881")]
+    Dht(DhtArgs),
     /// Download and verify one piece
     #[command(
         name = "download_piece",
@@ -231,10 +246,10 @@ pub(crate) struct InfoArgs {
 pub(crate) struct PeersArgs {
     #[command(flatten)]
     pub(crate) source: SourceArgs,
-    /// How long to wait for the trackers
+    /// How long to wait for the trackers and the DHT
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = values::limit)]
     pub(crate) timeout: Duration,
-    /// The port to announce [default: random, so that no client of yours is taken for this one]
+    /// The port to announce to trackers [default: random, so that no client of yours is taken for this one]
     #[arg(long)]
     pub(crate) port: Option<u16>,
     /// How many peers to ask each tracker for
@@ -243,15 +258,19 @@ pub(crate) struct PeersArgs {
     /// Announce this address to trackers instead of the one they see
     #[arg(long, value_name = "IP")]
     pub(crate) announce_ip: Option<std::net::IpAddr>,
+    #[command(flatten)]
+    pub(crate) dht: UseDhtArgs,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct ScrapeArgs {
     #[command(flatten)]
     pub(crate) source: SourceArgs,
-    /// How long to wait for the trackers
+    /// How long to wait for the trackers and the DHT
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = values::limit)]
     pub(crate) timeout: Duration,
+    #[command(flatten)]
+    pub(crate) dht: UseDhtArgs,
 }
 
 #[derive(Debug, Args)]

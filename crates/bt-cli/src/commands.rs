@@ -3,6 +3,7 @@
 mod completions;
 mod create;
 mod decode;
+mod dht;
 mod download;
 mod download_piece;
 mod handshake;
@@ -13,7 +14,7 @@ mod scrape;
 mod seed;
 mod verify;
 
-use crate::cli::Command;
+use crate::cli::{Command, DhtCommand};
 use crate::failure::{Class, Classify, CommandResult};
 use crate::output::Output;
 use crate::{signals, source};
@@ -29,6 +30,7 @@ pub(crate) fn run(command: &Command, output: &Output) -> CommandResult {
         Command::Peers(arguments) => peers::run(arguments, output),
         Command::Scrape(arguments) => scrape::run(arguments, output),
         Command::Handshake(arguments) => handshake::run(arguments, output),
+        Command::Dht(arguments) => dht::run(&arguments.command, output),
         Command::DownloadPiece(arguments) => download_piece::run(arguments, output),
         Command::Download(arguments) => download::run(arguments, output),
         Command::Create(arguments) => create::run(arguments, output),
@@ -47,6 +49,7 @@ fn needs_clean_shutdown(command: &Command) -> bool {
         Command::Info(arguments) => {
             source::link(&arguments.source.torrent).is_ok_and(|link| link.is_some())
         }
+        Command::Dht(arguments) => matches!(arguments.command, DhtCommand::Node(_)),
         Command::Decode(_)
         | Command::Peers(_)
         | Command::Scrape(_)

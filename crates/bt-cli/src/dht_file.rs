@@ -6,6 +6,9 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, flock};
 
+/// The name of the file.
+const NAME: &str = "dht";
+
 /// The file, which belongs to this process as long as it is locked: two nodes must not have the
 /// same ids.
 #[derive(Debug)]
@@ -19,7 +22,13 @@ impl DhtFile {
     pub(crate) fn take(state_dir: &Path) -> Option<Self> {
         let lock = File::create(state_dir.join("dht.lock")).ok()?;
         flock(&lock, FlockOperation::NonBlockingLockExclusive).ok()?;
-        Some(Self { path: state_dir.join("dht"), _lock: lock })
+        Some(Self { path: state_dir.join(NAME), _lock: lock })
+    }
+
+    /// Returns what was saved last in a state folder, also if another process has the file. The ids in
+    /// it may be that process's.
+    pub(crate) fn peek(state_dir: &Path) -> Option<Vec<u8>> {
+        fs::read(state_dir.join(NAME)).ok()
     }
 
     /// Returns what was saved last.
@@ -46,8 +55,9 @@ mod tests {
         let state = tempfile::tempdir().unwrap();
         let first = DhtFile::take(state.path()).unwrap();
         assert!(DhtFile::take(state.path()).is_none());
-        assert_eq!(first.read(), None);
+        assert_eq!((first.read(), DhtFile::peek(state.path())), (None, None));
         first.save(b"nodes").unwrap();
+        assert_eq!(DhtFile::peek(state.path()).as_deref(), Some(&b"nodes"[..]));
         drop(first);
         let next = DhtFile::take(state.path()).unwrap();
         assert_eq!(next.read().as_deref(), Some(&b"nodes"[..]));

@@ -15,6 +15,7 @@ mod cli;
 mod commands;
 mod content;
 mod descriptors;
+mod dht_asker;
 mod dht_file;
 mod failure;
 mod identity;

@@ -163,18 +163,6 @@ fn vagueness(error: &AnnounceError) -> u8 {
     }
 }
 
-/// Returns the trackers of all tiers, each once.
-///
-/// # Errors
-/// Network if there is none.
-pub(crate) fn urls(torrent: &NamedTorrent) -> Result<Vec<String>, Failure> {
-    let urls = torrent.trackers();
-    if urls.is_empty() {
-        return Err(Failure::new(Class::Network, "the torrent names no tracker"));
-    }
-    Ok(urls)
-}
-
 /// Returns an announce for a torrent of which we have nothing.
 pub(crate) fn announce_request(
     torrent: &NamedTorrent,

@@ -27,8 +27,11 @@ use crate::failure::{Class, Classify, CommandResult, End, Failure, chain};
 use crate::output::Output;
 use crate::signals;
 
+pub(crate) use events::SCHEMA;
 pub(crate) use metadata::{MetadataPlan, selected, write_new};
-pub(crate) use setup::{discovery_config, session_config, state_dir, writable_state_dir};
+pub(crate) use setup::{
+    dht_config, discovery_config, session_config, state_dir, writable_state_dir,
+};
 pub(crate) use torrent::Torrent;
 
 use advice::address_list;

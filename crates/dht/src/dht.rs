@@ -47,7 +47,7 @@ pub const DHT_MEMORY: usize = 4 * 1024 * 1024;
 ///   [`handle_send_failed`](Self::handle_send_failed).
 /// - What we want: [`find_peers`](Self::find_peers), [`scrape`](Self::scrape),
 ///   [`find_nodes`](Self::find_nodes), [`ping`](Self::ping), with the feature `items` `get` and
-///   `put`, [`stop`](Self::stop),
+///   `put`, [`stop`](Self::stop), [`conclude`](Self::conclude),
 ///   [`set_read_only`](Self::set_read_only), [`save`](Self::save).
 /// - What the caller must do now: [`poll_transmit`](Self::poll_transmit),
 ///   [`poll_event`](Self::poll_event), [`poll_timeout`](Self::poll_timeout).
@@ -219,6 +219,22 @@ impl Dht {
         self.calls.cancel(|purpose| purpose.key() == Some(key));
         self.events.retain(|event| event_key(event) != Some(key));
         self.schedule.pump_soon();
+    }
+
+    /// Ends a lookup now. Its last events say what it has found so far. A ping is not ended.
+    pub fn conclude(&mut self, now: Duration, key: LookupKey) {
+        let queued = self.queue.iter().position(|(queued, _)| *queued == key);
+        if let Some(queued) = queued.and_then(|at| self.queue.remove(at)) {
+            let elapsed = now.saturating_sub(queued.1.started);
+            self.push_event(Event::Done {
+                lookup: key,
+                stats: Stats { elapsed, ..Stats::default() },
+            });
+        } else if self.searches.contains_key(&key) {
+            self.calls.cancel(|purpose| purpose.key() == Some(key));
+            let _started = self.finish(now, key);
+            self.pump(now);
+        }
     }
 
     /// Sets whether we answer queries (BEP 43).

@@ -10,6 +10,7 @@ use bt_types::{InfoHashV1, InfoHashes};
 use metainfo::{Magnet, Metainfo};
 use piece_store::StoreLayout;
 
+use crate::engine::Families;
 use crate::limits;
 
 /// The name of a program that gives none.
@@ -95,6 +96,25 @@ impl DhtConfig {
             routers: routers.map(str::to_owned).to_vec(),
             state: None,
             read_only: false,
+        }
+    }
+}
+
+impl DhtConfig {
+    /// Returns the configuration of a node with sockets of these families.
+    pub(crate) fn node(&self, families: Families, seed: [u8; 32]) -> dht::Config {
+        let mut state = self.state.as_deref().and_then(|bytes| dht::State::decode(bytes).ok());
+        if let Some(state) = state.as_mut().filter(|_| self.read_only) {
+            // Another process may have the ids.
+            (state.id_v4, state.id_v6) = (None, None);
+        }
+        dht::Config {
+            v4: families.v4,
+            v6: families.v6,
+            state,
+            read_only: self.read_only,
+            wants_routers: !self.routers.is_empty() || !self.nodes.is_empty(),
+            ..dht::Config::new(seed)
         }
     }
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use bt_types::{InfoHashV1, PieceIndex, TrackerPeer};
 use metainfo::{Metainfo, Naming};
 use piece_store::TorrentKey;
+use swarm::Source;
 
 /// Something that happened to one torrent.
 ///
@@ -51,6 +52,8 @@ pub enum EventKind {
     Peer {
         /// Its address.
         address: SocketAddr,
+        /// Where the address came from.
+        source: Source,
         /// What happened.
         state: PeerState,
         /// Why, if there is a reason.

@@ -48,9 +48,11 @@ mod config;
 mod descriptors;
 mod event;
 mod net;
+mod node_names;
 mod session;
 
 pub mod engine;
+pub mod node;
 pub mod probe;
 mod reactor;
 
@@ -64,3 +66,4 @@ pub use session::{Busy, Session, StartError};
 
 pub use bt_types::{InfoHashV1, PeerId, PieceIndex, TrackerPeer};
 pub use piece_store::{StoreLayout, TorrentKey};
+pub use swarm::Source;

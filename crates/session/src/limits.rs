@@ -106,6 +106,8 @@ pub const DHT_INTERVAL: Duration = Duration::from_secs(15 * 60);
 pub const DHT_RETRY: Duration = Duration::from_secs(60);
 /// What is added at random to these times, at most.
 pub const DHT_JITTER: Duration = Duration::from_secs(15);
+/// How long a node that only asks waits for the first datagram of all, before a lookup ends.
+pub const NODE_SILENCE: Duration = Duration::from_secs(7);
 /// Names of DHT nodes that are looked up at a time.
 pub const MAX_NODE_NAMES: usize = 32;
 

@@ -78,6 +78,29 @@ pub(crate) fn open_ports(
     Ok(OpenPorts { tcp, tcp_port, udp_port: port_of(&udp), udp })
 }
 
+/// Opens UDP sockets on the first port of `ports` that is free.
+///
+/// # Errors
+/// No port is free.
+pub(crate) fn open_udp(
+    ports: &RangeInclusive<u16>,
+    bind: Option<IpAddr>,
+) -> io::Result<Both<std::net::UdpSocket>> {
+    if *ports == (0..=0) {
+        let open = any_udp(bind);
+        let none = || udp_on(0, bind).err().unwrap_or(io::ErrorKind::AddrNotAvailable.into());
+        return if port_of(&open) == 0 { Err(none()) } else { Ok(open) };
+    }
+    let mut last_error = io::ErrorKind::AddrNotAvailable.into();
+    for port in ports.clone() {
+        match udp_on(port, bind) {
+            Ok(open) => return Ok(open),
+            Err(error) => last_error = error,
+        }
+    }
+    Err(last_error)
+}
+
 /// Begins a connection to `address` from `bind`. Fails if that is of the other family.
 pub(crate) fn connect(
     address: SocketAddr,
@@ -279,6 +302,18 @@ mod tests {
         let open = open_ports(&(port..=port), true, HERE).unwrap();
         assert_eq!(open.tcp_port, port);
         assert!(open.udp_port != port && open.udp_port != 0);
+    }
+
+    #[test]
+    fn first_free_port_is_opened_for_udp() {
+        let taken = udp_here(0);
+        let port = taken.local_addr().unwrap().port();
+        assert!(open_udp(&(port..=port), HERE).is_err());
+        for ports in [0..=0, port..=port.saturating_add(9)] {
+            let open = open_udp(&ports, HERE).unwrap();
+            assert!(port_of(&open) != port && port_of(&open) != 0);
+        }
+        assert!(open_udp(&(0..=0), Some(Ipv4Addr::new(192, 0, 2, 1).into())).is_err());
     }
 
     #[test]

@@ -8,7 +8,7 @@ use bt_types::PeerId;
 use crate::peer::{Peer, PeerTransfer, Sender};
 use crate::swarm::Swarm;
 use crate::transfer::Transfer;
-use crate::vocabulary::{ConnectedPeer, DisconnectReason, Output, PeerKey, Refusal};
+use crate::vocabulary::{ConnectedPeer, DisconnectReason, Output, PeerKey, Refusal, Source};
 
 /// If the swarm is full and no peer has sent a block for this long, one is disconnected.
 const USELESS_AFTER: Duration = Duration::from_secs(60);
@@ -144,8 +144,10 @@ impl Swarm {
         if self.contacts.is_banned(address, None) {
             return None;
         }
+        // An address that nobody named is that of a peer that connected to us.
+        let source = self.source_of(address).unwrap_or(Source::Incoming);
         self.contacts.ban(address, peer_id);
-        self.outputs.push_back(Output::Banned { address });
+        self.outputs.push_back(Output::Banned { address, source });
         let banned = self.peers.iter().filter(|(_, peer)| {
             self.contacts.is_banned(peer.identity.address, Some(peer.identity.peer_id))
         });

@@ -358,6 +358,8 @@ pub enum Output {
     Banned {
         /// The address.
         address: SocketAddr,
+        /// Where it came from.
+        source: Source,
     },
     /// We have every wanted piece.
     Completed,

@@ -12,9 +12,28 @@ pub(crate) struct DiscoveryArgs {
     /// Listen on this port, or on the first free one of a range; 0 for any
     #[arg(long, value_name = "PORTS", default_value = "6881-6889", value_parser = values::ports)]
     pub(crate) port: Ports,
+    #[command(flatten)]
+    pub(crate) dht: UseDhtArgs,
+    /// Do not look for peers in the local network
+    #[arg(long)]
+    pub(crate) no_lsd: bool,
+}
+
+/// Whether to use the DHT, and how.
+#[derive(Debug, Args)]
+#[command(next_help_heading = NETWORK)]
+pub(crate) struct UseDhtArgs {
     /// Do not use the DHT
     #[arg(long)]
     pub(crate) no_dht: bool,
+    #[command(flatten)]
+    pub(crate) join: JoinArgs,
+}
+
+/// Which nodes of the DHT to start from.
+#[derive(Debug, Args)]
+#[command(next_help_heading = NETWORK)]
+pub(crate) struct JoinArgs {
     /// Join the DHT through this node (HOST:PORT); may be given more than once
     #[arg(long = "dht-node", value_name = "ADDR", value_parser = values::host_and_port)]
     pub(crate) dht_nodes: Vec<String>,
@@ -22,7 +41,4 @@ pub(crate) struct DiscoveryArgs {
     /// [default: three well-known ones]
     #[arg(long, value_name = "LIST", value_parser = values::routers)]
     pub(crate) dht_routers: Option<Routers>,
-    /// Do not look for peers in the local network
-    #[arg(long)]
-    pub(crate) no_lsd: bool,
 }

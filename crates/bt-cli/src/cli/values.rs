@@ -122,6 +122,12 @@ pub(super) fn limit(text: &str) -> Result<Duration, String> {
     Ok(time)
 }
 
+/// Parses the version of an item of the DHT.
+pub(super) fn seq(text: &str) -> Result<i64, String> {
+    let seq: Option<i64> = text.parse().ok();
+    seq.filter(|seq| *seq >= 0).ok_or_else(|| format!("expected a number from 0 to {}", i64::MAX))
+}
+
 /// Parses a ratio: uploaded bytes divided by the torrent's size.
 pub(super) fn ratio(text: &str) -> Result<f64, String> {
     let ratio: Option<f64> = text.parse().ok();

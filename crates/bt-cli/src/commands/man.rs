@@ -1,4 +1,5 @@
-//! `man`: writes a manual page for the program and one for each command.
+//! `man`: writes a manual page for the program, one for each command and one for each of its own
+//! commands.
 
 use std::fs;
 
@@ -15,10 +16,8 @@ pub(crate) fn run(arguments: &ManArgs, output: &Output) -> CommandResult {
         .or_fail(Class::Disk, format!("cannot create the folder {}", dir.display()))?;
     let mut command = Cli::command();
     command.build();
-    let pages = std::iter::once(command.clone())
-        .chain(command.get_subcommands().filter(|page| page.get_name() != "help").cloned());
     let mut written = Vec::new();
-    for page in pages {
+    for page in with_subcommands(&command) {
         let page = clap_mangen::Man::new(page.disable_help_subcommand(true));
         let path = dir.join(page.get_filename());
         let mut text = Vec::new();
@@ -28,4 +27,10 @@ pub(crate) fn run(arguments: &ManArgs, output: &Output) -> CommandResult {
         written.push(path.display().to_string());
     }
     output.result(|| json!({ "output": written }), |_| written.join("\n"))
+}
+
+/// Returns the command and all commands below it.
+fn with_subcommands(command: &clap::Command) -> Vec<clap::Command> {
+    let below = command.get_subcommands().filter(|page| page.get_name() != "help");
+    std::iter::once(command.clone()).chain(below.flat_map(with_subcommands)).collect()
 }

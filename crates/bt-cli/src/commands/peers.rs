@@ -1,13 +1,15 @@
-//! `peers`: asks a torrent's trackers for peers.
+//! `peers`: asks a torrent's trackers and the DHT for peers.
 
-use std::net::{IpAddr, UdpSocket};
+use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use bt_types::{AnnounceEvent, AnnounceReply, AnnounceRequest, InfoHashV1, PeerHost, TrackerPeer};
 use serde_json::{Value, json};
+use session::node::{Announce, Node};
 
 use crate::cli::PeersArgs;
+use crate::dht_asker::{Beside, DhtAnswer, dht_causes, failure_line, stats_line};
 use crate::failure::{Class, CommandResult, Failure};
 use crate::output::{Output, Style, clean, tracker_peer};
 use crate::source::{NamedTorrent, Sources};
@@ -22,17 +24,18 @@ const DYNAMIC_PORTS: RangeInclusive<u16> = 49152..=65535;
 
 pub(crate) fn run(arguments: &PeersArgs, output: &Output) -> CommandResult {
     let torrent = Sources::of(&arguments.source, output).describe(&arguments.source.torrent)?;
-    let urls = trackers::urls(&torrent)?;
+    let (urls, info_hash) = (torrent.trackers(), torrent.description.info_hash());
+    let limit = arguments.timeout;
+    let ask_dht = move |node: &mut Node| node.find_peers(info_hash, Announce::No, limit);
+    let dht = Beside::start(&torrent, &arguments.dht, ask_dht);
     let answers = ask(&torrent, &urls, arguments)?;
-    let peers = merge(&answers);
-    // If no tracker answered, people see only the error.
-    if output.json() || answers.iter().any(|(_, answer)| answer.is_ok()) {
-        output.result(
-            || object(torrent.description.info_hash(), &answers, &peers),
-            |style| text(&answers, &peers, style),
-        )?;
+    let found = Found { dht: dht.join(!urls.is_empty())?, answers };
+    let peers = found.merge();
+    // If nobody answered, people see only the error.
+    if output.json() || found.is_any() {
+        output.result(|| found.object(info_hash, &peers), |style| found.text(&peers, style))?;
     }
-    if peers.is_empty() { Err(no_peers(&answers).into()) } else { Ok(()) }
+    if peers.is_empty() { Err(found.no_peers().into()) } else { Ok(()) }
 }
 
 /// Announces `started` to all trackers, then `stopped` to those that answered.
@@ -79,10 +82,79 @@ fn is_here(ip: IpAddr) -> bool {
     UdpSocket::bind((ip, 0)).is_ok()
 }
 
-/// Returns the peers of all trackers, each once, in the order of the trackers.
-fn merge(answers: &[Answer<AnnounceReply>]) -> Vec<TrackerPeer> {
-    let replies = answers.iter().filter_map(|(_, answer)| answer.as_ref().ok());
-    distinct(replies.flat_map(|reply| reply.peers.iter().cloned()))
+/// What was answered.
+struct Found {
+    /// By the trackers.
+    answers: Vec<Answer<AnnounceReply>>,
+    /// By the DHT, if it was asked.
+    dht: Option<DhtAnswer<Vec<SocketAddr>>>,
+}
+
+impl Found {
+    /// Whether anybody answered.
+    fn is_any(&self) -> bool {
+        let dht = self.dht.as_ref().is_some_and(Result::is_ok);
+        dht || self.answers.iter().any(|(_, answer)| answer.is_ok())
+    }
+
+    /// Returns all peers, each once, in the order of the trackers; then those of the DHT.
+    fn merge(&self) -> Vec<TrackerPeer> {
+        let replies = self.answers.iter().filter_map(|(_, answer)| answer.as_ref().ok());
+        let of_trackers = replies.flat_map(|reply| reply.peers.iter().cloned());
+        let of_dht = self.dht.iter().flatten().flat_map(|(peers, _)| peers);
+        distinct(of_trackers.chain(of_dht.map(|address| TrackerPeer::from(*address))))
+    }
+
+    fn no_peers(&self) -> Failure {
+        let asked = match (self.answers.is_empty(), &self.dht) {
+            (true, Some(Err(failure))) => return failure.clone(),
+            (true, _) => "no node of the DHT",
+            (false, Some(Ok(_))) => "no tracker and no node of the DHT",
+            (false, _) => "no tracker",
+        };
+        let mut causes = trackers::causes(&self.answers);
+        causes.extend(dht_causes(self.dht.as_ref()));
+        let message = match causes.is_empty() {
+            true => format!("{asked} knows a peer; try again later"),
+            false => format!("{asked} gave a peer:"),
+        };
+        Failure::new(Class::Network, message).because(causes)
+    }
+
+    fn object(&self, info_hash: InfoHashV1, peers: &[TrackerPeer]) -> Value {
+        let dht = self.dht.as_ref().map(|answer| match answer {
+            Ok((peers, stats)) => json!({
+                "peers": texts(peers),
+                "nodes_asked": stats.asked,
+                "seconds": stats.elapsed.as_secs_f64(),
+            }),
+            Err(failure) => json!({ "error": failure.text() }),
+        });
+        json!({
+            "info_hash": info_hash.to_string(),
+            "trackers": self.answers.iter().map(tracker_object).collect::<Vec<_>>(),
+            "dht": dht,
+            "peers": texts(peers),
+        })
+    }
+
+    fn text(&self, peers: &[TrackerPeer], style: Style) -> String {
+        let mut lines: Vec<String> =
+            self.answers.iter().map(|answer| tracker_line(answer, style)).collect();
+        lines.extend(self.dht.as_ref().map(|answer| match answer {
+            Ok((peers, stats)) => stats_line(&format!("peers {}", peers.len()), stats, style),
+            Err(failure) => failure_line(failure, style),
+        }));
+        if !peers.is_empty() {
+            lines.push(String::new());
+            lines.extend(texts(peers));
+        }
+        lines.join("\n")
+    }
+}
+
+fn texts(peers: &[impl ToString]) -> Vec<String> {
+    peers.iter().map(ToString::to_string).collect()
 }
 
 /// Returns each address or name with its port once. An IPv4-mapped IPv6 address counts as IPv4.
@@ -100,25 +172,6 @@ fn distinct(peers: impl IntoIterator<Item = TrackerPeer>) -> Vec<TrackerPeer> {
     distinct
 }
 
-fn no_peers(answers: &[Answer<AnnounceReply>]) -> Failure {
-    let causes = trackers::causes(answers);
-    let message = match causes.is_empty() {
-        true => "no tracker knows a peer; try again later",
-        false => "no tracker gave a peer:",
-    };
-    Failure::new(Class::Network, message).because(causes)
-}
-
-fn object(
-    info_hash: InfoHashV1,
-    answers: &[Answer<AnnounceReply>],
-    peers: &[TrackerPeer],
-) -> Value {
-    let trackers: Vec<Value> = answers.iter().map(tracker_object).collect();
-    let peers: Vec<String> = peers.iter().map(ToString::to_string).collect();
-    json!({ "info_hash": info_hash.to_string(), "trackers": trackers, "peers": peers })
-}
-
 fn tracker_object((url, answer): &Answer<AnnounceReply>) -> Value {
     match answer {
         Ok(reply) => json!({
@@ -131,15 +184,6 @@ fn tracker_object((url, answer): &Answer<AnnounceReply>) -> Value {
         }),
         Err(error) => json!({ "url": url, "error": error }),
     }
-}
-
-fn text(answers: &[Answer<AnnounceReply>], peers: &[TrackerPeer], style: Style) -> String {
-    let mut lines: Vec<String> = answers.iter().map(|answer| tracker_line(answer, style)).collect();
-    if !peers.is_empty() {
-        lines.push(String::new());
-        lines.extend(peers.iter().map(ToString::to_string));
-    }
-    lines.join("\n")
 }
 
 fn tracker_line((url, answer): &Answer<AnnounceReply>, style: Style) -> String {

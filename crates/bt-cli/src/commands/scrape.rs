@@ -1,9 +1,11 @@
-//! `scrape`: asks a torrent's trackers how many seeders and leechers it has.
+//! `scrape`: asks a torrent's trackers and the DHT how many seeders and leechers it has.
 
 use bt_types::{InfoHashV1, ScrapeEntry};
 use serde_json::{Value, json};
+use session::node::{Counts, Node};
 
 use crate::cli::ScrapeArgs;
+use crate::dht_asker::{Beside, DhtAnswer, counts_text, dht_causes, failure_line, stats_line};
 use crate::failure::{Class, CommandResult, Failure};
 use crate::output::{Output, Style, clean};
 use crate::source::Sources;
@@ -11,30 +13,56 @@ use crate::trackers::{self, Answer, Client};
 
 pub(crate) fn run(arguments: &ScrapeArgs, output: &Output) -> CommandResult {
     let torrent = Sources::of(&arguments.source, output).describe(&arguments.source.torrent)?;
-    let urls = trackers::urls(&torrent)?;
-    let client = Client::new(arguments.source.trust.ca_file.as_deref(), arguments.timeout)?;
-    let info_hash = torrent.description.info_hash();
+    let (urls, info_hash) = (torrent.trackers(), torrent.description.info_hash());
+    let limit = arguments.timeout;
+    let ask_dht = move |node: &mut Node| node.scrape(info_hash, limit);
+    let dht = Beside::start(&torrent, &arguments.dht, ask_dht);
+    let client = Client::new(arguments.source.trust.ca_file.as_deref(), limit)?;
     let answers = client.ask_all(&urls, move |client, url| client.scrape(url, info_hash));
-    let answered = answers.iter().any(|(_, answer)| answer.is_ok());
-    // If no tracker answered, people see only the error.
+    let dht = dht.join(!urls.is_empty())?;
+    let answered =
+        answers.iter().any(|(_, answer)| answer.is_ok()) || dht.as_ref().is_some_and(Result::is_ok);
+    // If nobody answered, people see only the error.
     if output.json() || answered {
-        output.result(|| object(info_hash, &answers), |style| text(&answers, style))?;
+        let text = |style| text(&answers, dht.as_ref(), style);
+        output.result(|| object(info_hash, &answers, dht.as_ref()), text)?;
     }
-    if answered {
-        return Ok(());
+    match dht {
+        _ if answered => Ok(()),
+        Some(Err(failure)) if answers.is_empty() => Err(failure.into()),
+        dht => {
+            let causes = trackers::causes(&answers).into_iter().chain(dht_causes(dht.as_ref()));
+            let failure = Failure::new(Class::Network, "no tracker answered:");
+            Err(failure.because(causes).into())
+        }
     }
-    let failure = Failure::new(Class::Network, "no tracker answered:");
-    Err(failure.because(trackers::causes(&answers)).into())
 }
 
-fn object(info_hash: InfoHashV1, answers: &[Answer<ScrapeEntry>]) -> Value {
+fn object(
+    info_hash: InfoHashV1,
+    answers: &[Answer<ScrapeEntry>],
+    dht: Option<&DhtAnswer<Counts>>,
+) -> Value {
     let trackers: Vec<Value> = answers.iter().map(tracker_object).collect();
-    json!({ "info_hash": info_hash.to_string(), "trackers": trackers })
+    let dht = dht.map(|answer| match answer {
+        Ok((counts, stats)) => json!({
+            "seeders": counts.seeds,
+            "leechers": counts.peers,
+            "nodes_asked": stats.asked,
+            "seconds": stats.elapsed.as_secs_f64(),
+        }),
+        Err(failure) => json!({ "error": failure.text() }),
+    });
+    json!({ "info_hash": info_hash.to_string(), "trackers": trackers, "dht": dht })
 }
 
-fn text(answers: &[Answer<ScrapeEntry>], style: Style) -> String {
+fn text(answers: &[Answer<ScrapeEntry>], dht: Option<&DhtAnswer<Counts>>, style: Style) -> String {
     let lines = answers.iter().map(|answer| tracker_line(answer, style));
-    lines.collect::<Vec<_>>().join("\n")
+    let dht = dht.map(|answer| match answer {
+        Ok((counts, stats)) => stats_line(&counts_text(*counts), stats, style),
+        Err(failure) => failure_line(failure, style),
+    });
+    lines.chain(dht).collect::<Vec<_>>().join("\n")
 }
 
 fn tracker_object((url, answer): &Answer<ScrapeEntry>) -> Value {

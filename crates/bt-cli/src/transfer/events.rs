@@ -1,7 +1,7 @@
 //! The events that `download --json` and `seed --json` print, one object per line.
 
 use serde_json::{Map, Value, json};
-use session::{EventKind, MetadataStatus, PeerState, PhaseKind, TrackerReport};
+use session::{EventKind, MetadataStatus, PeerState, PhaseKind, Source, TrackerReport};
 
 use super::torrent::Torrent;
 use crate::failure::without_code;
@@ -34,10 +34,13 @@ pub(crate) fn event(torrent: &Torrent, kind: &EventKind) -> Option<Value> {
             let message = format!("piece {index} failed its hash check and is downloaded again");
             line(torrent, "warning", json!({ "message": message, "index": index.get() }))
         }
-        EventKind::Peer { address, state, reason } => {
-            let (address, state) = (address.to_string(), state_name(*state));
-            let reason = reason.as_deref().map(without_code);
-            line(torrent, "peer", json!({ "address": address, "state": state, "reason": reason }))
+        EventKind::Peer { address, source, state, reason } => {
+            let (source, state) = (source_name(*source), state_name(*state));
+            let fields = json!({
+                "address": address.to_string(), "source": source, "state": state,
+                "reason": reason.as_deref().map(without_code),
+            });
+            line(torrent, "peer", fields)
         }
         EventKind::Tracker { url, result } => line(torrent, "tracker", tracker(url, result)),
         EventKind::Warning(message) => line(torrent, "warning", json!({ "message": message })),
@@ -128,6 +131,17 @@ fn phase_name(phase: PhaseKind) -> &'static str {
         PhaseKind::Transfer => "transfer",
         PhaseKind::Stopping => "stopping",
         PhaseKind::Stopped => "stopped",
+    }
+}
+
+fn source_name(source: Source) -> &'static str {
+    match source {
+        Source::Tracker => "tracker",
+        Source::User => "user",
+        Source::Incoming => "incoming",
+        Source::Pex => "pex",
+        Source::Dht => "dht",
+        Source::Local => "lsd",
     }
 }
 

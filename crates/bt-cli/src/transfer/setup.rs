@@ -8,7 +8,7 @@ use etcetera::BaseStrategy;
 use piece_store::is_out_of_descriptors;
 use session::{AddError, AddTorrent, DhtConfig, SessionConfig, StartError, StoreLayout};
 
-use crate::cli::{DiscoveryArgs, NetworkArgs, Routers, StateArgs, TrustArgs};
+use crate::cli::{DiscoveryArgs, JoinArgs, NetworkArgs, Routers, StateArgs, TrustArgs};
 use crate::content::content_path;
 use crate::descriptors;
 use crate::failure::{Class, Failure, chain, without_code};
@@ -46,14 +46,15 @@ pub(crate) fn discovery_config(discovery: &DiscoveryArgs, trust: &TrustArgs) -> 
         ports: discovery.port.0.clone(),
         ca_file: trust.ca_file.clone(),
         lsd: !discovery.no_lsd && !is_local(),
-        dht: (!discovery.no_dht).then(|| dht_config(discovery)),
+        dht: (!discovery.dht.no_dht).then(|| dht_config(&discovery.dht.join)),
         ..SessionConfig::default()
     }
 }
 
-fn dht_config(discovery: &DiscoveryArgs) -> DhtConfig {
-    let mut config = DhtConfig { nodes: discovery.dht_nodes.clone(), ..DhtConfig::new() };
-    if let Some(Routers(routers)) = &discovery.dht_routers {
+/// Returns the configuration of a node that joins the DHT as the flags say.
+pub(crate) fn dht_config(join: &JoinArgs) -> DhtConfig {
+    let mut config = DhtConfig { nodes: join.dht_nodes.clone(), ..DhtConfig::new() };
+    if let Some(Routers(routers)) = &join.dht_routers {
         config.routers.clone_from(routers);
     } else if is_local() {
         config.routers.clear();

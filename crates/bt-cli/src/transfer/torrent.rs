@@ -134,7 +134,7 @@ impl Torrent {
                 self.at_start = Some((*have, *wanted));
                 self.said_why = now;
             }
-            EventKind::Peer { address, state, reason } => {
+            EventKind::Peer { address, state, reason, .. } => {
                 self.handle_peer(*address, *state, reason.as_deref());
             }
             EventKind::Completed if self.completed.is_none() && !self.seed_only => {

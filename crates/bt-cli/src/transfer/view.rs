@@ -110,11 +110,11 @@ impl View {
                 let what = "failed its hash check and is downloaded again";
                 self.output.warn(&format!("{name}: piece {index} {what}"));
             }
-            EventKind::Peer { address, state: PeerState::Banned, reason } => {
+            EventKind::Peer { address, state: PeerState::Banned, reason, .. } => {
                 let reason = reason.as_deref().map(clean).unwrap_or_default();
                 self.output.warn(&format!("{name}: peer {address} is banned: {reason}"));
             }
-            EventKind::Peer { address, state, reason } => {
+            EventKind::Peer { address, state, reason, .. } => {
                 log::debug!("{name}: peer {address} {state:?} {}", reason.as_deref().unwrap_or(""));
             }
             EventKind::Tracker { url, result } => self.tracker(torrent, url, result),

@@ -2,12 +2,13 @@
 
 use crate::support::{Shell, finish};
 
-const COMMANDS: [&str; 12] = [
+const COMMANDS: [&str; 13] = [
     "decode",
     "info",
     "peers",
     "scrape",
     "handshake",
+    "dht",
     "download_piece",
     "download",
     "create",
@@ -16,6 +17,7 @@ const COMMANDS: [&str; 12] = [
     "completions",
     "man",
 ];
+const DHT_COMMANDS: [&str; 6] = ["peers", "scrape", "get", "put", "ping", "node"];
 
 #[test]
 fn help_lists_commands_and_exit_codes() {
@@ -31,9 +33,11 @@ fn help_lists_commands_and_exit_codes() {
 #[test]
 fn every_help_has_examples_to_copy() {
     let shell = Shell::new();
-    for command in COMMANDS {
-        let help = shell.run([command, "--help"]).expect(0).stdout();
-        assert!(help.contains("Example") && help.contains(&format!("bt-cli {command} ")), "{help}");
+    let below_dht = DHT_COMMANDS.map(|command| vec!["dht", command]);
+    for command in COMMANDS.map(|command| vec![command]).into_iter().chain(below_dht) {
+        let help = shell.run(command.iter().chain(&["--help"])).expect(0).stdout();
+        let start = format!("bt-cli {} ", command.join(" "));
+        assert!(help.contains("Example") && help.contains(&start), "{help}");
         let examples = help.lines().skip_while(|line| !line.starts_with("Example"));
         let mut lines = examples.skip(1).take_while(|line| line.starts_with(' ')).peekable();
         while let Some(line) = lines.next() {
@@ -98,6 +102,16 @@ fn usage_errors_have_exit_code_2() {
         vec!["peers", "x", "--timeout", "0"],
         vec!["create", "x", "-l", "100000"],
         vec!["completions", "nonsense"],
+        vec!["dht"],
+        vec!["dht", "nonsense"],
+        vec!["dht", "peers", "film.torrent"],
+        vec!["dht", "get", "1234"],
+        vec!["dht", "ping", "127.0.0.1"],
+        vec!["dht", "put"],
+        vec!["dht", "put", "x", "--file", "y"],
+        vec!["dht", "put", "x", "--salt", "y"],
+        vec!["dht", "put", "x", "--key", "y", "--seq", "-1"],
+        vec!["dht", "put", "d1:ai1e", "--bencode"],
     ];
     for row in rows {
         let text = shell.run(&row).expect(2);
@@ -122,7 +136,9 @@ fn every_shell_has_completions() {
 fn every_command_has_man_page() {
     let shell = Shell::new();
     let output = shell.run(["man", "pages/man1"]).expect(0);
-    assert_eq!(output.stdout().lines().count(), COMMANDS.len() + 1);
+    let pages = COMMANDS.len() + DHT_COMMANDS.len() + 1;
+    assert_eq!(output.stdout().lines().count(), pages);
+    assert!(shell.join("pages/man1/bt-cli-dht-put.1").exists());
     let page = std::fs::read_to_string(shell.join("pages/man1/bt-cli-download.1")).unwrap();
     assert!(page.contains(".TH") && page.contains("stall"));
     shell.write("file", b"");

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 use testkit::{Answer, Behaviour, HttpTracker, Payload, Script};
 
-use crate::support::{Shell, dead_tracker, dir, words};
+use crate::support::{Network, Shell, dead_tracker, dir, mute_udp, words};
 
 /// The fields of a section of the page, with their types.
 type Fields = BTreeMap<String, String>;
@@ -45,7 +45,8 @@ fn is_covered(kind: &str, value: &Value) -> bool {
         "integer" | "integers" => value.is_u64(),
         "number" => value.is_f64(),
         "boolean" => value.is_boolean(),
-        "objects" => value.is_object(),
+        "object" | "objects" => value.is_object(),
+        "any" => true,
         "null" => value.is_null(),
         _ => {
             let start = ["array of ", "arrays of "].iter().find_map(|of| kind.strip_prefix(of));
@@ -74,6 +75,12 @@ fn fields_in(object: &Value, fields: &Fields, prefix: &str) -> BTreeSet<String> 
         assert!(is_covered(kind, value), "{name}: {value} is not {kind}");
         let items = value.as_array().into_iter().flatten().filter(|item| item.is_object());
         items.for_each(|item| seen.extend(fields_in(item, fields, &format!("{name}[]."))));
+        if kind.starts_with("object") {
+            let object = Some(value).filter(|value| value.is_object());
+            object
+                .into_iter()
+                .for_each(|it| seen.extend(fields_in(it, fields, &format!("{name}."))));
+        }
         seen.insert(name);
     }
     seen
@@ -146,9 +153,11 @@ fn compare_events(mut objects: Vec<Value>, names: &[&str]) {
 #[test]
 fn page_lists_phases_and_states() {
     let source = without_blanks(&source_folder().join("transfer/events.rs"));
-    for (function, section, field) in
-        [("phase_name", "progress", "phase"), ("state_name", "peer", "state")]
-    {
+    for (function, section, field) in [
+        ("phase_name", "progress", "phase"),
+        ("state_name", "peer", "state"),
+        ("source_name", "peer", "source"),
+    ] {
         let names = literals_after(body_of(&source, function), "=>\"");
         assert_eq!(names, values_of(section, field), "{field}");
     }
@@ -247,17 +256,53 @@ fn page_describes_network_commands() {
         let rest = [rest, &["--json"]].concat();
         shell.run(words(command, &payload, &rest)).expect(0).object()
     };
-    compare("scrape", &[object("scrape", &[])]);
+    let (network, mute) = (Network::start(2), mute_udp());
+    let mute = ["--dht-node".to_owned(), mute.local_addr().unwrap().to_string()];
+    let join = [network.flags(), mute];
+    let join = join.each_ref().map(|flags| flags.each_ref().map(String::as_str));
+    compare("scrape", &join.map(|flags| object("scrape", &flags)));
     tracker.answer(Answer::Peers(vec![seeder.address()]));
-    let peers = object("peers", &[]);
-    let page = page();
-    let trackers = peers["trackers"].as_array().unwrap();
-    trackers.iter().for_each(|tracker| _ = fields_in(tracker, &page["tracker"], ""));
-    let keys: BTreeSet<String> = peers.as_object().unwrap().keys().cloned().collect();
-    assert_eq!(keys, page["peers"].keys().cloned().collect());
+    let [fields, tracker_fields] = ["peers", "tracker"].map(|section| page()[section].clone());
+    let mut seen = BTreeSet::new();
+    for mut peers in join.map(|flags| object("peers", &flags)) {
+        for tracker in peers["trackers"].as_array_mut().unwrap() {
+            fields_in(&tracker.take(), &tracker_fields, "");
+        }
+        peers["trackers"] = Value::Array(Vec::new());
+        seen.extend(fields_in(&peers, &fields, ""));
+    }
+    assert_eq!(seen, fields.into_keys().collect());
     compare("handshake", &[object("handshake", &[&address])]);
     let rest = ["0", "-o", "piece", "--peer", &address, "--port", "0"];
     compare("download_piece", &[object("download_piece", &rest)]);
+}
+
+#[test]
+fn page_describes_dht_commands() {
+    let (shell, network) = (Shell::new(), Network::start(3));
+    let object = |words: &[&str]| {
+        let flags = network.flags();
+        let flags = flags.iter().map(String::as_str).chain(["--json"]);
+        shell.run(["dht"].into_iter().chain(words.iter().copied()).chain(flags)).expect(0).object()
+    };
+    network.announce(&Payload::file("a", 50_000).create().unwrap(), |hash| {
+        compare("dht peers", &[object(&["peers", hash])]);
+        compare("dht scrape", &[object(&["scrape", hash])]);
+    });
+    let put = ["hello", "more"].map(|text| {
+        let signed = ["put", text, "--key", "my.key", "--salt", "news"];
+        [object(&["put", text]), object(&signed)]
+    });
+    let put = put.concat();
+    compare("dht put", &put);
+    let get = put.iter().map(|put| {
+        let key = put["key"].as_str().or(put["target"].as_str()).unwrap();
+        object(&["get", key, "--salt", "news"])
+    });
+    compare("dht get", &get.collect::<Vec<_>>());
+    let ping = ["dht", "ping", &network.address(), "--json"];
+    compare("dht ping", &[shell.run(ping).expect(0).object()]);
+    compare("dht node", &network.first_events());
 }
 
 #[test]

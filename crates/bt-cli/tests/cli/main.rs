@@ -5,6 +5,7 @@
 mod create;
 mod decode;
 mod descriptors;
+mod dht;
 mod download;
 mod download_piece;
 mod handshake;

@@ -250,6 +250,18 @@ impl Process {
         serde_json::from_str(&line).expect("it parsed a moment ago")
     }
 
+    /// Waits for a line of stderr that `enough` accepts. It is not in the output any more.
+    #[track_caller]
+    pub(crate) fn wait_for_error(&mut self, enough: impl Fn(&str) -> bool) -> String {
+        while let Ok(bytes) = self.stderr.recv_timeout(LIMIT) {
+            let line = String::from_utf8_lossy(&bytes);
+            if enough(&line) {
+                return line.into_owned();
+            }
+        }
+        panic!("no such line on stderr");
+    }
+
     /// Returns the process's id.
     pub(crate) fn id(&self) -> u32 {
         self.child.id()
@@ -305,6 +317,71 @@ fn lines(pipe: Option<impl Read + Send + 'static>) -> Receiver<Vec<u8>> {
         Some(())
     });
     receiver
+}
+
+/// Nodes of the DHT on loopback: `bt-cli dht node`.
+pub(crate) struct Network {
+    nodes: Vec<(Process, Value)>,
+    shell: Shell,
+}
+
+impl Network {
+    /// Starts nodes that know each other.
+    pub(crate) fn start(count: usize) -> Self {
+        let mut network = Self { nodes: Vec::new(), shell: Shell::new() };
+        for number in 0..count {
+            let state = format!("state {number}");
+            let flags = ["--port", "0", "--bind", "127.0.0.1", "--state-dir", &state, "--json"];
+            let join = if number == 0 { Vec::new() } else { network.flags().to_vec() };
+            let words = ["dht", "node"].into_iter().chain(flags).map(str::to_owned).chain(join);
+            let mut node = network.shell.start(words);
+            let event = node.wait_for_event("node");
+            network.nodes.push((node, event));
+        }
+        let others = count as u64 - 1;
+        for (node, _) in &mut network.nodes {
+            if others > 0 {
+                node.wait_for(|line| parse(line)["nodes_v4"].as_u64() >= Some(others));
+            }
+        }
+        network
+    }
+
+    /// Returns the address of the first node.
+    pub(crate) fn address(&self) -> String {
+        self.nodes[0].1["listen"][0].as_str().expect("an address").to_owned()
+    }
+
+    /// Returns the flags with which a command joins the network.
+    pub(crate) fn flags(&self) -> [String; 2] {
+        ["--dht-node".to_owned(), self.address()]
+    }
+
+    /// Returns the first event of each node.
+    pub(crate) fn first_events(&self) -> Vec<Value> {
+        self.nodes.iter().map(|(_, event)| event.clone()).collect()
+    }
+
+    /// Has a seeder announce the payload, and calls `act` with its info-hash once it has.
+    pub(crate) fn announce(&self, payload: &Payload, act: impl FnOnce(&str)) {
+        let flags = ["--json", "--port", "0", "--bind", "127.0.0.1", "--no-lsd"];
+        let words = words("seed", payload, &[&[dir(payload)], &flags[..]].concat());
+        let mut seeding = self.shell.start(words.into_iter().chain(self.flags()));
+        seeding.wait_for_event("started");
+        let hash = payload.info_hash().to_string();
+        let flags = self.flags();
+        let find = ["dht", "peers", &hash, &flags[0], &flags[1]];
+        let end = Instant::now() + LIMIT;
+        while self.shell.run(find).code() != 0 {
+            assert!(Instant::now() < end, "the seeder is not announced");
+        }
+        act(&hash);
+    }
+}
+
+/// Returns the JSON of a line, or `null`.
+pub(crate) fn parse(line: &str) -> Value {
+    serde_json::from_str(line).unwrap_or_default()
 }
 
 /// Starts a web server that gives the same answer to every request.

@@ -207,7 +207,7 @@ impl Dht {
     }
 
     /// Reports the end of a search. Returns the key of one that starts in its place.
-    fn finish(&mut self, now: Duration, key: LookupKey) -> Option<LookupKey> {
+    pub(super) fn finish(&mut self, now: Duration, key: LookupKey) -> Option<LookupKey> {
         let mut search = self.searches.remove(&key)?;
         search.stats.elapsed = now.saturating_sub(search.started);
         #[cfg(feature = "items")]

@@ -110,9 +110,14 @@ impl Bench {
             8 | 9 => self.start(choices),
             10 => {
                 let key = self.running.keys().nth(choices.below(4)).copied();
-                if let Some(key) = key {
-                    self.dht.stop(key);
-                    self.running.remove(&key);
+                match key {
+                    // Its end is an event, unless it is a ping.
+                    Some(key) if choices.coin() => self.dht.conclude(self.now, key),
+                    Some(key) => {
+                        self.dht.stop(key);
+                        self.running.remove(&key);
+                    }
+                    None => {}
                 }
             }
             _ => self.pass_time(choices),

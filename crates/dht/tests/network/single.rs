@@ -541,6 +541,35 @@ fn lookups_are_limited() {
 }
 
 #[test]
+fn concluded_lookup_tells_what_it_found() {
+    let mut bench = Bench::new(&config());
+    bench.meet(3);
+    bench.events();
+    let key = bench.dht.find_nodes(bench.now, NodeId([0x80; 20]));
+    let (to, asked) = bench.drain().into_iter().next().expect("a query");
+    let (id, _) = (0..3).map(node).find(|(_, address)| *address == to).expect("one of ours");
+    let reply = encode(asked.message().transaction, Body::Reply(Reply::new(id)));
+    bench.send(to, &reply);
+    bench.dht.conclude(bench.now, key);
+    let events = bench.events();
+    let [Event::Nodes { nodes, .. }, Event::Done { lookup, stats }] = &events[..] else {
+        panic!("{events:?}");
+    };
+    assert_eq!((nodes.as_slice(), *lookup, stats.answered), (&[(id, to)][..], key, 1));
+    assert!(stats.asked >= 1);
+    bench.wait(Duration::from_secs(10));
+    bench.dht.conclude(bench.now, key);
+    assert!(bench.events().iter().all(|event| !matches!(event, Event::Done { .. })));
+
+    // One that waits has found nothing.
+    let keys: Vec<_> = (0..=MAX_LOOKUPS).map(|_| bench.dht.find_nodes(bench.now, OWN)).collect();
+    let last = keys[MAX_LOOKUPS];
+    bench.dht.conclude(bench.now, last);
+    let events = bench.events();
+    assert!(matches!(&events[..], [Event::Done { lookup, .. }] if *lookup == last), "{events:?}");
+}
+
+#[test]
 fn routers_are_wanted_when_nobody_is_known() {
     let wanted = |bench: &mut Bench| {
         bench.events().iter().filter(|event| **event == Event::RoutersWanted).count()

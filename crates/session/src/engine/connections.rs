@@ -6,7 +6,7 @@ use std::time::Duration;
 use bt_types::Bitfield;
 use peer_wire::{Connection, ExtensionHandshake, Handshake, Pex, Received, Rule};
 use piece_store::TorrentKey;
-use swarm::{ConnectFailure, ConnectedPeer, DisconnectReason, Refusal, Swarm};
+use swarm::{ConnectFailure, ConnectedPeer, DisconnectReason, Refusal, Source, Swarm};
 
 use super::Engine;
 use super::action::Action;
@@ -29,7 +29,7 @@ impl<F> Engine<F> {
             return None;
         }
         let (address, connection) = (canonical(address), Connection::incoming(now));
-        let link = Handshaking { address, expected: None, connection };
+        let link = Handshaking { address, expected: None, source: Source::Incoming, connection };
         Some(self.links.insert(Link::Handshaking(Box::new(link))))
     }
 
@@ -134,7 +134,7 @@ impl<F> Engine<F> {
 
     fn handle_handshake(&mut self, key: LinkKey, theirs: Handshake) {
         let Some(Link::Handshaking(link)) = self.links.get(key) else { return };
-        let (address, expected) = (link.address, link.expected);
+        let (address, source, expected) = (link.address, link.source, link.expected);
         let outgoing = expected.is_some();
         let named = self.torrents.by_info_hash(theirs.info_hash);
         let torrent_key = match (expected, named) {
@@ -181,7 +181,7 @@ impl<F> Engine<F> {
         self.links.open(key, torrent_key);
         self.transmit(key);
         let state = PeerState::Connected;
-        self.emit(torrent_key, EventKind::Peer { address, state, reason: None });
+        self.emit(torrent_key, EventKind::Peer { address, source, state, reason: None });
     }
 
     /// Sends the torrent's peers another extension handshake: we download no more (BEP 21), or have
@@ -263,7 +263,7 @@ impl<F> Engine<F> {
     /// Ends a link, and notifies the swarm, the user and the owner of the socket.
     fn end_link(&mut self, key: LinkKey, end: LinkEnd) {
         let Some(link) = self.remove_link(key) else { return };
-        let (now, address) = (self.now, link.address());
+        let (now, address, source) = (self.now, link.address(), link.source());
         let Some(torrent) = link.torrent() else {
             log::debug!("{address}: {}", end.text);
             return;
@@ -284,7 +284,7 @@ impl<F> Engine<F> {
             Link::Open(_) => PeerState::Disconnected,
             Link::Handshaking(_) | Link::Connecting(_) => PeerState::Failed,
         };
-        self.emit(torrent, EventKind::Peer { address, state, reason: Some(end.text) });
+        self.emit(torrent, EventKind::Peer { address, source, state, reason: Some(end.text) });
         self.drain(torrent);
     }
 
@@ -301,9 +301,10 @@ impl<F> Engine<F> {
         let Some(link) = self.remove_link(key) else { return };
         if let Some(torrent) = link.torrent() {
             self.with_fetch(torrent, |fetch, _| fetch.handle_disconnected(key.peer()));
-            let (address, state) = (link.address(), PeerState::Disconnected);
+            let (address, source) = (link.address(), link.source());
+            let state = PeerState::Disconnected;
             let reason = Some(reason.to_owned());
-            self.emit(torrent, EventKind::Peer { address, state, reason });
+            self.emit(torrent, EventKind::Peer { address, source, state, reason });
         }
     }
 

@@ -46,9 +46,10 @@ impl<F> Engine<F> {
         let now = self.now;
         let Some(swarm) = self.torrents.running_swarm(key) else { return false };
         let Some(address) = swarm.next_candidate(now) else { return false };
+        let source = swarm.source_of(address).unwrap_or(Source::Incoming);
         if self.config.families.allow(address.ip()) {
             let deadline = now + CONNECT_TIMEOUT;
-            let link = Link::Connecting(Connecting { address, torrent: key, deadline });
+            let link = Link::Connecting(Connecting { address, torrent: key, source, deadline });
             let link = self.links.insert(link);
             self.actions.push_back(Action::Connect { link, address });
         } else {

@@ -104,10 +104,11 @@ impl<F> Engine<F> {
                 let announce = Announce { tracker, url, event, num_want, tracker_id };
                 self.announces.start(self.now, key, announce);
             }
-            Output::Banned { address } => self.emit(
+            Output::Banned { address, source } => self.emit(
                 key,
                 EventKind::Peer {
                     address,
+                    source,
                     state: PeerState::Banned,
                     reason: Some("it sent bad data".to_owned()),
                 },

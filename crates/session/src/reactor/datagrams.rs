@@ -11,27 +11,27 @@ use crate::engine::{Families, is_for_dht};
 use crate::net::Both;
 
 /// Datagrams received in one turn.
-const DATAGRAMS_PER_TURN: usize = 256;
+pub(crate) const DATAGRAMS_PER_TURN: usize = 256;
 /// How many of those may be for the DHT. The others are dropped: anybody may send them, and trackers
 /// send theirs once.
 const DHT_DATAGRAMS_PER_TURN: usize = 64;
 /// The longest datagram that is received.
-const MAX_DATAGRAM: usize = 64 * 1024;
+pub(crate) const MAX_DATAGRAM: usize = 64 * 1024;
 /// Errors in a row after which a socket is not read until it is ready again.
 const MAX_ERRORS: usize = 64;
 
 /// The sockets, and whether they may have a datagram.
-pub(super) struct Datagrams {
+pub(crate) struct Datagrams {
     v4: Option<UdpSocket>,
     v6: Option<UdpSocket>,
     /// Whether the IPv6 socket is read first.
     v6_first: bool,
-    pub(super) ready: bool,
+    pub(crate) ready: bool,
 }
 
 impl Datagrams {
     /// Registers the sockets.
-    pub(super) fn register(
+    pub(crate) fn register(
         sockets: Both<std::net::UdpSocket>,
         registry: &Registry,
     ) -> io::Result<Self> {
@@ -45,17 +45,17 @@ impl Datagrams {
         Ok(Self { v4, v6, v6_first: false, ready: false })
     }
 
-    pub(super) fn families(&self) -> Families {
+    pub(crate) fn families(&self) -> Families {
         Families { v4: self.v4.is_some(), v6: self.v6.is_some() }
     }
 
     /// Reads the other family first from now on, so that a busy socket does not starve the other.
-    pub(super) fn take_turns(&mut self) {
+    pub(crate) fn take_turns(&mut self) {
         self.v6_first = !self.v6_first;
     }
 
     /// The next datagram; `None` if there is none now.
-    pub(super) fn receive(&self, buffer: &mut [u8]) -> Option<(usize, SocketAddr)> {
+    pub(crate) fn receive(&self, buffer: &mut [u8]) -> Option<(usize, SocketAddr)> {
         let sockets = if self.v6_first { [&self.v6, &self.v4] } else { [&self.v4, &self.v6] };
         for socket in sockets.into_iter().flatten() {
             for _ in 0..MAX_ERRORS {
@@ -72,7 +72,7 @@ impl Datagrams {
 
     /// Sends a datagram. Returns whether it may arrive. One for which the system has no room is
     /// lost, as others are on the way.
-    pub(super) fn send(&self, to: SocketAddr, bytes: &[u8]) -> bool {
+    pub(crate) fn send(&self, to: SocketAddr, bytes: &[u8]) -> bool {
         let socket = if to.is_ipv4() { &self.v4 } else { &self.v6 };
         let Some(socket) = socket else { return false };
         match socket.send_to(bytes, to) {

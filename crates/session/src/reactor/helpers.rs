@@ -129,7 +129,8 @@ fn fetch(fetchers: &Fetchers, job: &FetchJob) -> Fetched {
     })
 }
 
-fn resolve(host: &str) -> Resolved {
+/// Looks a name up. Takes as long as the system does.
+pub(crate) fn resolve(host: &str) -> Resolved {
     let addresses = (host, 0).to_socket_addrs().map_err(|error| error.to_string())?;
     let mut found: Vec<IpAddr> = addresses.map(|address| address.ip()).collect();
     found.sort_unstable();

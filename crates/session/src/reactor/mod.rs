@@ -10,8 +10,8 @@
 
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)] // The clock is here.
 
-mod datagrams;
-mod helpers;
+pub(crate) mod datagrams;
+pub(crate) mod helpers;
 mod links;
 mod listen;
 mod local;
@@ -52,11 +52,11 @@ use waiting_peers::WaitingPeers;
 /// Wakes the reactor, so that it reads its channels.
 type Wake = Arc<dyn Fn() + Send + Sync>;
 
-const WAKER: Token = Token(0);
+pub(crate) const WAKER: Token = Token(0);
 const LISTENER_V4: Token = Token(1);
 const LISTENER_V6: Token = Token(2);
-const UDP_V4: Token = Token(3);
-const UDP_V6: Token = Token(4);
+pub(crate) const UDP_V4: Token = Token(3);
+pub(crate) const UDP_V6: Token = Token(4);
 const LOCAL_V4: Token = Token(5);
 const LOCAL_V6: Token = Token(6);
 /// The token of the first link. Those of the others follow.

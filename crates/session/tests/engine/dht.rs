@@ -154,11 +154,11 @@ fn dht_keeps_hope() {
 
 #[test]
 fn node_of_the_user_may_start_later() {
-    let alone = {
+    let unnamed = {
         let dht = Some(DhtConfig { routers: Vec::new(), ..DhtConfig::new() });
         EngineConfig { dht, datagram_port: 6881, ..config(1) }
     };
-    let mut net = Net::new([with_dht(0, 1), alone]);
+    let mut net = Net::new([with_dht(0, 1), unnamed]);
     let early = net.nodes[0].seed(&payload("film"));
     net.pass(10 * MINUTE);
     assert_eq!(net.nodes[0].status(early).nodes, Some(0));

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use session::engine::EngineConfig;
+use session::{EventKind, Source};
 use testkit::Payload;
 
 use super::net::{Net, address};
@@ -36,6 +37,30 @@ fn slow(seed: u64) -> EngineConfig {
 #[test]
 fn peers_of_peers_are_found() {
     assert!(meets([slow(0), config(1), slow(2)], &payload()));
+}
+
+#[test]
+fn events_name_source_of_address() {
+    let payload = payload();
+    let mut net = Net::new([slow(0), config(1), slow(2)]);
+    net.nodes[1].seed(&payload);
+    let folders = [net.folder(0), net.folder(1)];
+    net.nodes[0].leech(&payload, &folders[0], [address(1)]);
+    net.nodes[2].leech(&payload, &folders[1], [address(1)]);
+    let sources = |net: &Net, node: usize| {
+        let events = net.nodes[node].events.iter();
+        let of_peers = events.filter_map(|(_, kind)| match kind {
+            EventKind::Peer { source, .. } => Some(*source),
+            _ => None,
+        });
+        of_peers.collect::<Vec<_>>()
+    };
+    // One of the two that node 1 told of each other connects, or fails to.
+    net.run_until(LIMIT, |net| [0, 2].iter().any(|node| sources(net, *node).len() > 1));
+    assert_eq!(sources(&net, 1), [Source::Incoming; 2]);
+    let both = [0, 2].map(|node| sources(&net, node));
+    assert!(both.iter().all(|sources| sources[0] == Source::User), "{both:?}");
+    assert!(both.iter().any(|sources| sources[1..] == [Source::Pex]), "{both:?}");
 }
 
 #[test]

@@ -171,7 +171,7 @@ impl World {
                 self.bans.push(self.now);
                 return self.check_ban(&name, address);
             }
-            EventKind::Peer { address, state: PeerState::Disconnected, reason } => {
+            EventKind::Peer { address, state: PeerState::Disconnected, reason, .. } => {
                 return self.check_disconnect(&name, address, &reason.unwrap_or_default());
             }
             EventKind::Peer { state: PeerState::Connected | PeerState::Failed, .. }

@@ -8,7 +8,7 @@ use swarm::{Committed, DisconnectReason, Output, PeerKey, Refusal};
 use crate::bench::{BLOCK, Bench, address, peer_id, requests, said, seconds};
 
 fn banned(outputs: &[Output]) -> Vec<String> {
-    said!(outputs, Output::Banned { address } => address.to_string()).collect()
+    said!(outputs, Output::Banned { address, .. } => address.to_string()).collect()
 }
 
 /// Fetches piece 0 of two blocks from two peers, one block each.

@@ -236,7 +236,7 @@ fn banned_peer_is_disconnected_and_refused() {
     assert_eq!(
         outputs,
         [
-            Output::Banned { address: view.address },
+            Output::Banned { address: view.address, source: Source::Incoming },
             Output::Disconnect { peer: liar, reason: DisconnectReason::BadData },
         ]
     );

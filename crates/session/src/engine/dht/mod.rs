@@ -4,8 +4,6 @@
 //! after a minute, then two, and so on; the others after a quarter of an hour. A large session is
 //! slower than that, because the node limits its own queries: then both kinds get every other lookup.
 
-mod names;
-
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -19,7 +17,7 @@ use rand_chacha::ChaCha8Rng;
 use super::announce::{Families, Resolved};
 use crate::config::DhtConfig;
 use crate::limits::{DHT_INTERVAL, DHT_JITTER, DHT_RETRY, MAX_DHT_LOOKUPS};
-use names::NodeNames;
+use crate::node_names::{self, NodeNames};
 
 /// The node, and the torrents that use it.
 #[derive(Debug)]
@@ -64,19 +62,7 @@ enum Lookup {
 impl DhtClient {
     /// Returns a client whose node is not started yet.
     pub(super) fn new(config: &DhtConfig, families: Families, rng: &mut impl Rng) -> Self {
-        let mut state = config.state.as_deref().and_then(|bytes| State::decode(bytes).ok());
-        if let Some(state) = state.as_mut().filter(|_| config.read_only) {
-            // Another process may have the ids.
-            (state.id_v4, state.id_v6) = (None, None);
-        }
-        let setup = Config {
-            v4: families.v4,
-            v6: families.v6,
-            state,
-            read_only: config.read_only,
-            wants_routers: !config.routers.is_empty() || !config.nodes.is_empty(),
-            ..Config::new(rng.random())
-        };
+        let setup = config.node(families, rng.random());
         Self {
             setup,
             node: None,
@@ -225,7 +211,7 @@ impl DhtClient {
         }
     }
 
-    fn take_nodes(&mut self, now: Duration, found: names::Found) {
+    fn take_nodes(&mut self, now: Duration, found: node_names::Found) {
         let Some(node) = &mut self.node else { return };
         found.nodes.into_iter().for_each(|address| node.handle_node(now, address));
         if !found.routers.is_empty() {
@@ -247,9 +233,8 @@ impl DhtClient {
                 Event::Peers { lookup, addresses, .. } => self.handle_peers(lookup, addresses),
                 Event::Done { lookup, .. } => self.handle_done(now, lookup),
                 Event::RoutersWanted => {
-                    for found in [self.names.look_up_nodes(), self.names.look_up_routers()] {
-                        self.take_nodes(now, found);
-                    }
+                    let found = self.names.look_up_again();
+                    self.take_nodes(now, found);
                 }
                 Event::Address { ip } => log::info!("the DHT sees us at {ip}"),
                 // Nobody asks for these here.

@@ -116,9 +116,10 @@ impl<F> Links<F> {
     /// A link that was connecting is established.
     pub(super) fn establish(&mut self, key: LinkKey, connection: Connection) {
         let Some(Slot { link: Some(link), .. }) = self.slot_mut(key) else { return };
-        if let Link::Connecting(Connecting { address, torrent, .. }) = *link {
+        if let Link::Connecting(Connecting { address, torrent, source, .. }) = *link {
             let expected = Some(torrent);
-            *link = Link::Handshaking(Box::new(Handshaking { address, expected, connection }));
+            let link_now = Handshaking { address, expected, source, connection };
+            *link = Link::Handshaking(Box::new(link_now));
         }
     }
 

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use peer_wire::Connection;
 use piece_store::TorrentKey;
+use swarm::Source;
 
 use super::uploads::Upload;
 
@@ -29,6 +30,8 @@ pub(crate) enum Link<F> {
 pub(crate) struct Connecting {
     pub(crate) address: SocketAddr,
     pub(crate) torrent: TorrentKey,
+    /// Where the address came from.
+    pub(crate) source: Source,
     pub(crate) deadline: Duration,
 }
 
@@ -37,6 +40,7 @@ pub(crate) struct Handshaking {
     pub(crate) address: SocketAddr,
     /// The torrent of an outgoing connection. The peer names that of an incoming one.
     pub(crate) expected: Option<TorrentKey>,
+    pub(crate) source: Source,
     pub(crate) connection: Connection,
 }
 
@@ -44,6 +48,7 @@ pub(crate) struct Handshaking {
 pub(crate) struct Open<F> {
     pub(crate) address: SocketAddr,
     pub(crate) torrent: TorrentKey,
+    pub(crate) source: Source,
     pub(crate) connection: Connection,
     /// The blocks in the connection's send queue, in its order.
     pub(super) uploads: VecDeque<Upload<F>>,
@@ -57,10 +62,11 @@ pub(crate) struct Open<F> {
 
 impl<F> Open<F> {
     pub(super) fn new(torrent: TorrentKey, link: Handshaking) -> Self {
-        let Handshaking { address, connection, .. } = link;
+        let Handshaking { address, source, connection, .. } = link;
         Self {
             address,
             torrent,
+            source,
             connection,
             uploads: VecDeque::new(),
             reading: 0,
@@ -76,6 +82,15 @@ impl<F> Link<F> {
             Self::Connecting(link) => link.address,
             Self::Handshaking(link) => link.address,
             Self::Open(link) => link.address,
+        }
+    }
+
+    /// Where its address came from.
+    pub(crate) fn source(&self) -> Source {
+        match self {
+            Self::Connecting(link) => link.source,
+            Self::Handshaking(link) => link.source,
+            Self::Open(link) => link.source,
         }
     }
 

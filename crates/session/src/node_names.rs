@@ -1,9 +1,10 @@
-//! Nodes that are known by `host:port`: those of the user, of torrents and links, and routers.
+//! Nodes of the DHT that are known by `host:port`: those of the user, of torrents and links, and
+//! routers.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 
-use crate::engine::announce::Resolved;
+use crate::engine::Resolved;
 use crate::limits::MAX_NODE_NAMES;
 
 /// What a node is to us.
@@ -16,9 +17,9 @@ enum Role {
 
 /// Addresses that were found.
 #[derive(Debug, Default)]
-pub(super) struct Found {
-    pub(super) nodes: Vec<SocketAddr>,
-    pub(super) routers: Vec<SocketAddr>,
+pub(crate) struct Found {
+    pub(crate) nodes: Vec<SocketAddr>,
+    pub(crate) routers: Vec<SocketAddr>,
 }
 
 impl Found {
@@ -32,7 +33,7 @@ impl Found {
 
 /// The names, and those that are being looked up.
 #[derive(Debug)]
-pub(super) struct NodeNames {
+pub(crate) struct NodeNames {
     nodes: Vec<String>,
     routers: Vec<String>,
     /// Names to look up.
@@ -42,13 +43,13 @@ pub(super) struct NodeNames {
 }
 
 impl NodeNames {
-    pub(super) fn new(nodes: &[String], routers: &[String]) -> Self {
+    pub(crate) fn new(nodes: &[String], routers: &[String]) -> Self {
         let (nodes, routers) = (nodes.to_vec(), routers.to_vec());
         Self { nodes, routers, queue: VecDeque::new(), asked: BTreeMap::new() }
     }
 
     /// A name was looked up, perhaps for somebody else.
-    pub(super) fn handle_resolved(&mut self, host: &str, result: &Resolved) -> Found {
+    pub(crate) fn handle_resolved(&mut self, host: &str, result: &Resolved) -> Found {
         let mut found = Found::default();
         let waiting = self.asked.remove(host).unwrap_or_default();
         for ip in result.as_deref().unwrap_or_default() {
@@ -60,20 +61,20 @@ impl NodeNames {
     }
 
     /// Returns the user's nodes that are given by address; the names of the others are looked up.
-    pub(super) fn look_up_nodes(&mut self) -> Found {
+    pub(crate) fn look_up_nodes(&mut self) -> Found {
         self.look_up(self.nodes.clone())
     }
 
     /// The same for nodes that a torrent or a link names.
-    pub(super) fn look_up(&mut self, nodes: impl IntoIterator<Item = String>) -> Found {
+    pub(crate) fn look_up(&mut self, nodes: impl IntoIterator<Item = String>) -> Found {
         let mut found = Found::default();
         nodes.into_iter().for_each(|node| self.look_up_one(&node, Role::Node, &mut found));
         found
     }
 
-    /// The same for the routers.
-    pub(super) fn look_up_routers(&mut self) -> Found {
-        let mut found = Found::default();
+    /// The same for the user's nodes and the routers, because nobody answers.
+    pub(crate) fn look_up_again(&mut self) -> Found {
+        let mut found = self.look_up_nodes();
         for router in self.routers.clone() {
             self.look_up_one(&router, Role::Router, &mut found);
         }
@@ -81,7 +82,7 @@ impl NodeNames {
     }
 
     /// Returns the next name to look up.
-    pub(super) fn poll_name(&mut self) -> Option<String> {
+    pub(crate) fn poll_name(&mut self) -> Option<String> {
         self.queue.pop_front()
     }
 
