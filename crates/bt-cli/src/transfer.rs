@@ -69,7 +69,8 @@ impl Transfer {
         let dht_file = match (&mut config.dht, &config.state_dir) {
             (Some(dht), Some(state_dir)) => {
                 let file = DhtFile::take(state_dir);
-                dht.state = file.as_ref().and_then(DhtFile::read);
+                // Another process that has the file has the ids in it.
+                (dht.state, dht.new_ids) = (DhtFile::peek(state_dir), file.is_none());
                 file
             }
             _ => None,

@@ -76,10 +76,11 @@ pub struct DhtConfig {
     pub nodes: Vec<String>,
     /// Routers, each as `host:port`. They are asked only if nobody else is known or answers.
     pub routers: Vec<String>,
-    /// What an earlier launch saved: see [`Session::dht_state`](crate::Session::dht_state). Two
-    /// sessions that run at the same time must not have the same.
+    /// What an earlier launch saved: see [`Session::dht_state`](crate::Session::dht_state).
     pub state: Option<Vec<u8>>,
-    /// Whether the session answers no queries (BEP 43).
+    /// Whether the node's ids are new, because a node that runs may have those in `state`.
+    pub new_ids: bool,
+    /// Whether the session answers no queries (BEP 43). Then its ids are always new.
     pub read_only: bool,
 }
 
@@ -95,6 +96,7 @@ impl DhtConfig {
             nodes: Vec::new(),
             routers: routers.map(str::to_owned).to_vec(),
             state: None,
+            new_ids: false,
             read_only: false,
         }
     }
@@ -104,8 +106,7 @@ impl DhtConfig {
     /// Returns the configuration of a node with sockets of these families.
     pub(crate) fn node(&self, families: Families, seed: [u8; 32]) -> dht::Config {
         let mut state = self.state.as_deref().and_then(|bytes| dht::State::decode(bytes).ok());
-        if let Some(state) = state.as_mut().filter(|_| self.read_only) {
-            // Another process may have the ids.
+        if let Some(state) = state.as_mut().filter(|_| self.new_ids || self.read_only) {
             (state.id_v4, state.id_v6) = (None, None);
         }
         dht::Config {

@@ -59,7 +59,7 @@ impl Drop for Network {
 
 fn start(node: Option<String>, read_only: bool) -> Node {
     let nodes = node.into_iter().collect();
-    let config = DhtConfig { nodes, routers: Vec::new(), state: None, read_only };
+    let config = DhtConfig { nodes, routers: Vec::new(), read_only, ..DhtConfig::new() };
     Node::start(&config, &(0..=0), HERE).unwrap()
 }
 
@@ -141,7 +141,7 @@ fn names_are_looked_up() {
     let wrong = "x".repeat(64);
     let port = network.addresses[0].port();
     let nodes = vec![format!("{wrong}:6881"), format!("localhost:{port}")];
-    let config = DhtConfig { nodes, routers: Vec::new(), state: None, read_only: true };
+    let config = DhtConfig { nodes, routers: Vec::new(), read_only: true, ..DhtConfig::new() };
     let mut asker = Node::start(&config, &(0..=0), HERE).unwrap();
     let answer = asker.find_peers(TORRENT, Announce::No, LIMIT);
     assert!(answer.stats.answered >= 1, "{answer:?}");

@@ -10,6 +10,7 @@ use swarm::{AnnounceFailure, TrackerIndex};
 
 use super::announce::{Answer, Fetched, Resolved};
 use super::datagram::{Datagram, classify};
+use super::dial::canonical;
 use super::{AnnounceKey, Engine};
 use crate::event::{EventKind, TrackerReport};
 
@@ -37,9 +38,8 @@ impl<F> Engine<F> {
         match classify(bytes) {
             Datagram::Tracker => self.announces.handle_datagram(now, from, bytes),
             Datagram::Dht => {
-                let from = SocketAddr::new(from.ip().to_canonical(), from.port());
                 if let Some(dht) = &mut self.dht {
-                    dht.handle_datagram(now, from, bytes);
+                    dht.handle_datagram(now, canonical(from), bytes);
                 }
             }
             Datagram::Unknown => {}
