@@ -1,5 +1,7 @@
-//! `cargo xtask demo`: trackers, a seeder, and a download to watch.
+//! `cargo xtask demo`: trackers, a seeder, and two downloads to watch: by .torrent and by magnet
+//! link.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
@@ -27,7 +29,8 @@ const SHUTDOWN_LIMIT: Duration = Duration::from_secs(2);
 const MIB: u64 = 1024 * 1024;
 
 /// Downloads `size` MiB over loopback, from a seeder found through trackers that sends at most
-/// `rate` MiB per second (0: as fast as it can). After Ctrl-C, SIGTERM or SIGHUP it removes its
+/// `rate` MiB per second (0: as fast as it can); then the same by a magnet link alone, which names
+/// the seeder. After Ctrl-C, SIGTERM or SIGHUP it removes its
 /// files before it ends. Under `nohup` it ignores SIGHUP.
 pub fn run(size: u64, rate: u64) -> Result<()> {
     ensure!((1..=4096).contains(&size), "expected a size of 1 to 4096 MiB, got {size}");
@@ -49,15 +52,21 @@ pub fn run(size: u64, rate: u64) -> Result<()> {
 
     let bt_cli = BtCli::new(&program, &folder.path().join("bt-cli"));
     let mut seeder = seed(&bt_cli, &payload, &tracker, rate, &interrupt)?;
-    let downloads = folder.path().join("downloads");
-    let time = download(&bt_cli, &payload, &downloads, download_limit(size, rate), &interrupt)?;
-    payload.compare(&downloads).context("the download differs from what was seeded")?;
-    interrupt.check()?;
-
-    println!();
-    println!("All {total} bytes arrived. Compared one by one, they are the seeder's.");
-    let rate = (total / MIB) as f64 / time.as_secs_f64();
-    println!("It took {:.1} s, {rate:.0} MiB/s.", time.as_secs_f64());
+    let link = link(&payload, &tracker)?;
+    let limit = download_limit(size, rate);
+    let by_file = (payload.torrent_path().as_os_str(), "demo.torrent".to_owned(), "by-file");
+    let by_link = (link.as_ref(), format!("'{link}'"), "by-link");
+    for (torrent, shown, name) in [by_file, by_link] {
+        let folder = folder.path().join(name);
+        println!("\n$ bt-cli download {shown} -o {name}\n");
+        let time = download(&bt_cli, torrent, &folder, limit, &interrupt)?;
+        payload.compare(&folder).context("the download differs from what was seeded")?;
+        interrupt.check()?;
+        println!();
+        println!("All {total} bytes arrived. Compared one by one, they are the seeder's.");
+        let rate = (total / MIB) as f64 / time.as_secs_f64();
+        println!("It took {:.1} s, {rate:.0} MiB/s.", time.as_secs_f64());
+    }
     seeder.stop();
     let announces = tracker.announces();
     println!("The trackers saw {} announces:", announces.len());
@@ -131,6 +140,13 @@ fn seed(
     Ok(seeder)
 }
 
+/// Returns a magnet link that names the seeder and no tracker.
+fn link(payload: &Payload, tracker: &Tracker) -> Result<String> {
+    let seeder = tracker.announces().into_iter().find(|each| each.left == 0);
+    let port = seeder.context("the seeder announced itself")?.port;
+    Ok(format!("{}&x.pe=127.0.0.1:{port}", payload.magnet()))
+}
+
 /// Returns how long the download of `size` MiB at `rate` MiB per second may take. A rate of 0 (no
 /// limit) counts as 1.
 fn download_limit(size: u64, rate: u64) -> Duration {
@@ -140,16 +156,15 @@ fn download_limit(size: u64, rate: u64) -> Duration {
 /// Runs bt-cli with its output on the terminal, and returns how long it took.
 fn download(
     bt_cli: &BtCli,
-    payload: &Payload,
+    torrent: &OsStr,
     folder: &Path,
     limit: Duration,
     interrupt: &Interrupt,
 ) -> Result<Duration> {
     fs::create_dir_all(folder)?;
     let mut command: Command = bt_cli.command(["download"]);
-    command.arg(payload.torrent_path()).arg("-o").arg(folder);
+    command.arg(torrent).arg("-o").arg(folder);
     command.args(["--port", "0", "--bind", "127.0.0.1"]).stdin(Stdio::null());
-    println!("\n$ bt-cli download demo.torrent -o downloads\n");
     let start = Instant::now();
     let mut child = command.spawn().context("cannot run bt-cli")?;
     let mut has_ended = || !matches!(child.try_wait(), Ok(None));

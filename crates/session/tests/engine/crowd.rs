@@ -6,17 +6,17 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bt_types::{InfoHashV1, InfoHashes};
+use bt_types::{InfoHashV1, InfoHashes, PeerId};
 use metainfo::Magnet;
 use peer_wire::{
-    ExtensionHandshake, HANDSHAKE_LENGTH, METADATA_PIECE_LENGTH, Message, MetadataMessage,
-    Reserved, UT_METADATA, UT_METADATA_ID,
+    ExtensionHandshake, HANDSHAKE_LENGTH, Handshake, METADATA_PIECE_LENGTH, Message,
+    MetadataMessage, Reserved, UT_METADATA, UT_METADATA_ID,
 };
 use session::engine::LinkKey;
 use session::{AddTorrent, EventKind, PeerState, TorrentKey};
 
 use super::node::{Node, config};
-use super::wire::{handshake_with, wire};
+use super::wire::wire;
 
 /// The id under which the peers accept messages of the metadata extension.
 const PEER_ID: u8 = 3;
@@ -148,24 +148,31 @@ impl Crowd {
     /// Peers connect to the node. Each has an address of its own.
     pub(crate) fn join(&mut self, manners: impl IntoIterator<Item = Manner>) {
         for manner in manners {
-            let number = self.peers.len() as u8;
-            let address = format!("10.7.{number}.1:7000");
-            let link = self.node.incoming(&address, &self.handshake(number)).expect("room");
-            self.greet(manner, link, address.parse().unwrap());
+            let id = PeerId([self.peers.len() as u8; 20]);
+            self.join_with_id(manner, id);
         }
+    }
+
+    /// A peer with this id connects to the node.
+    pub(crate) fn join_with_id(&mut self, manner: Manner, peer_id: PeerId) {
+        let address = format!("10.7.{}.1:7000", self.peers.len());
+        let handshake = self.handshake(peer_id);
+        let link = self.node.incoming(&address, &handshake).expect("room");
+        self.greet(manner, link, address.parse().unwrap());
     }
 
     /// The node connects to a peer, which is the next that it wants to connect to.
     pub(crate) fn join_dialled(&mut self, manner: Manner) -> SocketAddr {
-        let handshake = self.handshake(self.peers.len() as u8);
+        let handshake = self.handshake(PeerId([self.peers.len() as u8; 20]));
         let (_, address) = *self.node.connecting.front().expect("it wants to connect");
         let link = self.node.outgoing(&handshake);
         self.greet(manner, link, address);
         address
     }
 
-    fn handshake(&self, number: u8) -> Vec<u8> {
-        handshake_with(Reserved::OURS, self.info_hash, number)
+    fn handshake(&self, peer_id: PeerId) -> Vec<u8> {
+        let (reserved, info_hash) = (Reserved::OURS, self.info_hash);
+        Handshake { reserved, info_hash, peer_id }.encode().to_vec()
     }
 
     /// The peer sends its extension handshake.

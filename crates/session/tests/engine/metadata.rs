@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use bt_types::PeerId;
 use peer_wire::METADATA_PIECE_LENGTH;
 use session::engine::EngineConfig;
 use session::limits::{
@@ -249,6 +250,22 @@ fn window_grows_to_sixteen() {
     crowd.run(METADATA_ANSWER_TIME - Duration::from_millis(200));
     assert_eq!(crowd.requests(0).len(), asked);
     assert_eq!(asked - crowd.pieces_sent(0), MAX_METADATA_WINDOW);
+}
+
+/// It would send nothing more.
+#[test]
+fn rtorrent_is_asked_for_one_piece() {
+    let mut crowd = Crowd::new(&info_of(LENGTH));
+    crowd.join_with_id(Manner::Honest, PeerId(*b"-lt0D80-abcdefghijkl"));
+    let outstanding = |crowd: &Crowd| crowd.requests(0).len() - crowd.pieces_sent(0);
+    crowd.be(0, Manner::Silent);
+    crowd.run(Duration::from_millis(100));
+    assert_eq!(outstanding(&crowd), 1);
+    crowd.be(0, Manner::Honest);
+    crowd.run_until(LIMIT, |crowd| crowd.pieces_sent(0) > 3);
+    crowd.be(0, Manner::Silent);
+    crowd.run(METADATA_ANSWER_TIME - Duration::from_millis(100));
+    assert_eq!(outstanding(&crowd), 2, "that one, and the first");
 }
 
 #[test]

@@ -7,6 +7,7 @@ is there, or checked;
 tab, FOLDER: it waits for peers that call it, and prints `refused FOLDER` for torrents it does not take;
 `verdicts` says of each TORRENT whose path it reads whether it accepts it, a JSON object a line;
 `info-hash TORRENT` and `create DATA TRACKER TORRENT [PIECE-LENGTH HOME]` do what they say.
+A magnet link may stand for TORRENT where data is downloaded.
 HOME/added appears when the work begins, HOME/done when it is done."""
 
 import json
@@ -48,8 +49,11 @@ def session_at(listen, more):
 
 
 def add(session, torrent, folder, home=None, is_there=False, more_flags=0):
-    parameters = lt.add_torrent_params()
-    parameters.ti = info_of(torrent)
+    if torrent.startswith("magnet:"):
+        parameters = lt.parse_magnet_uri(torrent)
+    else:
+        parameters = lt.add_torrent_params()
+        parameters.ti = info_of(torrent)
     parameters.save_path = folder
     parameters.flags &= ~(lt.torrent_flags.auto_managed | lt.torrent_flags.paused)
     parameters.flags |= more_flags

@@ -39,7 +39,7 @@ const CHECK_INTERVAL: Duration = Duration::from_millis(1);
 /// A torrent for a program.
 #[derive(Debug, Clone, Copy)]
 pub struct Job<'a> {
-    /// The .torrent file.
+    /// The .torrent file, or a magnet link.
     pub torrent: &'a Path,
     /// The folder that contains, or will contain, the torrent's name.
     pub folder: &'a Path,
@@ -52,6 +52,11 @@ pub struct Job<'a> {
 }
 
 impl Job<'_> {
+    /// Returns the magnet link, if the torrent is given by one.
+    pub fn link(&self) -> Option<&str> {
+        self.torrent.to_str().filter(|text| text.starts_with("magnet:"))
+    }
+
     /// Returns the address that the program listens at.
     pub fn listen(&self) -> SocketAddr {
         SocketAddrV4::new(self.ip, PORT).into()

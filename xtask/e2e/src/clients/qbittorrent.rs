@@ -3,7 +3,6 @@
 use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, SocketAddrV4, TcpStream};
-use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
@@ -48,7 +47,7 @@ impl Program for Qbittorrent {
         if !up || !launch.is_running() {
             bail!("its web interface does not answer\n{}", launch.output_tail());
         }
-        add(web, job.torrent, job.folder)?;
+        add(web, job)?;
         Ok(launch)
     }
 }
@@ -85,19 +84,24 @@ fn settings(job: &Job<'_>) -> String {
     )
 }
 
-/// `POST /api/v2/torrents/add`, as a browser does.
-fn add(web: SocketAddr, torrent: &Path, folder: &Path) -> Result<()> {
+/// `POST /api/v2/torrents/add`, as a browser does. The torrent is a file or a magnet link.
+fn add(web: SocketAddr, job: &Job<'_>) -> Result<()> {
     let mut body = Vec::new();
-    let folder = folder.display().to_string();
-    for (name, value) in [("savepath", folder.as_str()), ("autoTMM", "false"), ("paused", "false")]
-    {
+    let folder = job.folder.display().to_string();
+    let link = job.link().map(|link| ("urls", link));
+    let fields = [("savepath", folder.as_str()), ("autoTMM", "false"), ("paused", "false")];
+    for (name, value) in fields.into_iter().chain(link) {
         write!(body, "--{BOUNDARY}\r\nContent-Disposition: form-data; name=\"{name}\"\r\n\r\n")?;
         write!(body, "{value}\r\n")?;
     }
-    write!(body, "--{BOUNDARY}\r\nContent-Disposition: form-data; name=\"torrents\"; ")?;
-    write!(body, "filename=\"job.torrent\"\r\nContent-Type: application/x-bittorrent\r\n\r\n")?;
-    body.extend(fs::read(torrent)?);
-    write!(body, "\r\n--{BOUNDARY}--\r\n")?;
+    if link.is_none() {
+        write!(body, "--{BOUNDARY}\r\nContent-Disposition: form-data; name=\"torrents\"; ")?;
+        write!(body, "filename=\"job.torrent\"\r\n")?;
+        write!(body, "Content-Type: application/x-bittorrent\r\n\r\n")?;
+        body.extend(fs::read(job.torrent)?);
+        write!(body, "\r\n")?;
+    }
+    write!(body, "--{BOUNDARY}--\r\n")?;
 
     let mut stream = TcpStream::connect(web)?;
     stream.set_read_timeout(Some(START_LIMIT))?;

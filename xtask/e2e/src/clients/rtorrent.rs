@@ -42,7 +42,7 @@ impl Program for Rtorrent {
              log.open_file=\"log\",{home}/rtorrent.log\n\
              log.add_output=\"info\",\"log\"\n\
              method.set_key=event.download.finished,done,\"execute.nothrow=touch,{done}\"\n\
-             schedule2=load,0,0,((load.start,{torrent}))\n",
+             schedule2=load,0,0,((load.start,\"{torrent}\"))\n",
             ip = job.ip,
             session = session.display(),
             folder = job.folder.display(),

@@ -1,15 +1,21 @@
-//! Transmission: `transmission-daemon` in the foreground, controlled through its watch folder.
+//! Transmission: `transmission-daemon` in the foreground, controlled through its watch folder, or
+//! for a magnet link through `transmission-remote`.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 use std::process::Command;
+use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use serde_json::json;
 
 use super::{Job, PORT, Program, version_in};
-use tasks::process::{Launch, output_of};
+use tasks::process::{Launch, output_of, wait_until};
+
+/// The port at which it takes links.
+const RPC_PORT: u16 = 19091;
+const START_LIMIT: Duration = Duration::from_secs(20);
 
 /// transmission-daemon.
 pub struct Transmission;
@@ -30,7 +36,9 @@ impl Program for Transmission {
     fn download(&self, job: &Job<'_>) -> Result<Launch> {
         let watch = job.home.join("watch");
         fs::create_dir_all(&watch)?;
-        fs::copy(job.torrent, watch.join("job.torrent"))?;
+        if job.link().is_none() {
+            fs::copy(job.torrent, watch.join("job.torrent"))?;
+        }
         let script = done_script(job)?;
         let settings = json!({
             "bind-address-ipv4": job.ip.to_string(),
@@ -43,7 +51,11 @@ impl Program for Transmission {
             "pex-enabled": false,
             "port-forwarding-enabled": false,
             "rename-partial-files": false,
-            "rpc-enabled": false,
+            "rpc-bind-address": job.ip.to_string(),
+            "rpc-enabled": job.link().is_some(),
+            "rpc-host-whitelist-enabled": false,
+            "rpc-port": RPC_PORT,
+            "rpc-whitelist-enabled": false,
             "scrape-paused-torrents-enabled": false,
             "script-torrent-done-enabled": true,
             "script-torrent-done-filename": script,
@@ -55,7 +67,13 @@ impl Program for Transmission {
         fs::write(job.home.join("settings.json"), settings.to_string())?;
         let mut command = Command::new("transmission-daemon");
         command.args(["--foreground", "--log-info", "--config-dir"]).arg(job.home);
-        Ok(Launch::start(self.name(), &command, job.home)?.with_short_grace())
+        let launch = Launch::start(self.name(), &command, job.home)?.with_short_grace();
+        if let Some(link) = job.link() {
+            let rpc = format!("{}:{RPC_PORT}", job.ip);
+            let add = || output_of("transmission-remote", [&rpc, "-a", link]).is_some();
+            ensure!(wait_until(START_LIMIT, add), "it takes no link\n{}", launch.output_tail());
+        }
+        Ok(launch)
     }
 }
 

@@ -17,6 +17,9 @@ use crate::limits::{
 const FIRST_WINDOW: usize = 2;
 /// How many requests a peer may have left unanswered. It is asked for no more then.
 const MAX_OWED: usize = 2 * MAX_METADATA_WINDOW;
+/// How the peer ids of rTorrent start. Up to 0.9.8 it sends nothing more on a connection on which a
+/// request for metadata came while it answered another one.
+const RTORRENT: &[u8] = b"-lt";
 
 /// A peer that sends metadata. Its address is known after the connection ended, too.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -24,6 +27,12 @@ pub(in crate::engine) struct Sender {
     pub(in crate::engine) key: PeerKey,
     pub(in crate::engine) address: SocketAddr,
     pub(in crate::engine) peer_id: PeerId,
+}
+
+impl Sender {
+    fn max_window(&self) -> usize {
+        if self.peer_id.0.starts_with(RTORRENT) { 1 } else { MAX_METADATA_WINDOW }
+    }
 }
 
 #[derive(Debug)]
@@ -67,7 +76,7 @@ impl Peers {
             size,
             claimed_at: now,
             asked: Vec::new(),
-            window: FIRST_WINDOW,
+            window: FIRST_WINDOW.min(sender.max_window()),
             rest_until: now,
             useless: 0,
         });
@@ -139,7 +148,7 @@ impl Peers {
     /// A peer answered: it may be asked for more at a time.
     pub(super) fn note_answer(&mut self, key: PeerKey) {
         if let Some(peer) = self.0.get_mut(&key) {
-            peer.window = (peer.window + 1).min(MAX_METADATA_WINDOW);
+            peer.window = (peer.window + 1).min(peer.sender.max_window());
         }
     }
 
@@ -153,7 +162,8 @@ impl Peers {
     /// A peer does not send what it was asked for.
     pub(super) fn rest(&mut self, now: Duration, key: PeerKey) {
         if let Some(peer) = self.0.get_mut(&key) {
-            (peer.window, peer.rest_until) = (FIRST_WINDOW, now + METADATA_REST);
+            let window = FIRST_WINDOW.min(peer.sender.max_window());
+            (peer.window, peer.rest_until) = (window, now + METADATA_REST);
         }
     }
 

@@ -23,10 +23,13 @@ use crate::rng::fresh_seed;
 use opentracker::Opentracker;
 use tasks::report::{Report, Tally};
 use tasks::workspace;
-use transfer::Dialler;
+use transfer::{Dialler, Hint};
 
 /// The environment variable with the programs that must be installed, separated by commas.
 const REQUIRED: &str = "REQUIRE_PEERS";
+
+/// The programs that connect to the peers that a link names (`x.pe`).
+const KNOW_PEER_HINTS: &[&str] = &["libtorrent", "libtorrent-debian", "qbittorrent"];
 
 /// How many MiB go each way over one connection by default.
 const MEBIBYTES: u32 = 800;
@@ -96,7 +99,9 @@ impl<'a> Suite<'a> {
             match program.version() {
                 Some(version) => {
                     missing.retain(|name| name != program.name());
-                    self.exchange(&Peer { program, version, ip });
+                    let peer = Peer { program, version, ip };
+                    self.exchange(&peer);
+                    self.exchange_by_link(&peer);
                 }
                 None => self.report.skip(&[program.name(), "-", "-"], "not installed"),
             }
@@ -138,6 +143,30 @@ impl<'a> Suite<'a> {
         ] {
             let cells = [name, version, direction.as_str()];
             self.report.run(&cells, || transfer::run(seeder, leecher, dialler));
+        }
+    }
+
+    /// One side has a magnet link only, and gets the metadata from the other one.
+    fn exchange_by_link(&mut self, peer: &Peer) {
+        let (name, version) = (peer.program.name(), peer.version.as_str());
+        if !self.wants(name) && !self.wants("magnet") {
+            return;
+        }
+        let theirs = transfer::Party { program: peer.program.as_ref(), ip: peer.ip };
+        let ours = transfer::Party { program: self.ours.as_ref(), ip: namespace::OURS };
+        let us = self.ours.name();
+        for (direction, seeder, leecher, hint) in [
+            (format!("it seeds, {us} has a link to the tracker"), theirs, ours, Hint::Tracker),
+            (format!("it seeds, {us} has a link to it"), theirs, ours, Hint::Peer),
+            (format!("{us} seeds, it has a link to the tracker"), ours, theirs, Hint::Tracker),
+            (format!("{us} seeds, it has a link to {us}"), ours, theirs, Hint::Peer),
+        ] {
+            // For the others, it would be one more download by a link.
+            if hint == Hint::Peer && !KNOW_PEER_HINTS.contains(&name) {
+                continue;
+            }
+            let cells = [name, version, direction.as_str()];
+            self.report.run(&cells, || transfer::by_link(seeder, leecher, hint));
         }
     }
 

@@ -33,6 +33,15 @@ pub(super) struct Party<'a> {
     pub(super) ip: Ipv4Addr,
 }
 
+/// How a program that has only a link finds the seeder.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Hint {
+    /// The link names the tracker.
+    Tracker,
+    /// The link names the seeder (`x.pe`).
+    Peer,
+}
+
 /// The side that connects to the other one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Dialler {
@@ -102,6 +111,29 @@ fn exchange(
     Ok([seeding, leeching].map(|side| side.launch.stdout()))
 }
 
+/// `leecher` has a link, and gets metadata and data from `seeder`.
+pub(super) fn by_link(seeder: Party<'_>, leecher: Party<'_>, hint: Hint) -> Result<()> {
+    let base = TempDir::with_prefix("interop-")?;
+    let tracker = HttpTracker::bind((namespace::TRACKER, 0).into(), Tracker::new())?;
+    // Two pieces of metadata.
+    let payload = payload().piece_length(8 * 1024).tracker(tracker.url());
+    let payload = payload.create_in(base.path())?;
+    ensure!(payload.info().len() > 16 * 1024, "short metadata");
+    let mut seeding = Side::seed(seeder, &payload, base.path())?;
+    seeding.wait_for_announce(&tracker, |announce| announce.left == 0)?;
+    let link = match hint {
+        Hint::Tracker => format!("{}&tr={}", payload.magnet(), tracker.url()),
+        Hint::Peer => format!("{}&x.pe={}:{PORT}", payload.magnet(), seeder.ip),
+    };
+    let mut leeching = Side::download(leecher, Path::new(&link), base.path())?;
+    leeching.complete(&payload).map_err(|error| {
+        let seeder = seeding.launch.output_tail();
+        anyhow!("{error:#}\n  announces: {:?}\n{seeder}", announces_of(&tracker))
+    })?;
+    seeding.launch.stop();
+    payload.compare(payload.folder_path()).context("the seeder changed its data")
+}
+
 /// Two copies of one program find each other through opentracker.
 pub(super) fn through_opentracker(party: Party<'_>, protocol: &str) -> Result<()> {
     let base = TempDir::with_prefix("interop-")?;
@@ -149,15 +181,20 @@ struct Side<'a> {
 impl<'a> Side<'a> {
     fn seed(party: Party<'a>, payload: &Payload, base: &Path) -> Result<Self> {
         let (home, folder) = (base.join("seeder"), payload.folder_path().to_owned());
-        let job = job(party, payload, &folder, &home)?;
+        let job = job(party, payload.torrent_path(), &folder, &home)?;
         let launch = party.program.seed(&job).context("the seeder does not start")?;
         Ok(Self { party, folder, launch })
     }
 
     fn leech(party: Party<'a>, payload: &Payload, base: &Path) -> Result<Self> {
+        Self::download(party, payload.torrent_path(), base)
+    }
+
+    /// Downloads what a .torrent file or a link names.
+    fn download(party: Party<'a>, torrent: &Path, base: &Path) -> Result<Self> {
         let (home, folder) = (base.join("leecher"), base.join("downloads"));
         fs::create_dir_all(&folder)?;
-        let job = job(party, payload, &folder, &home)?;
+        let job = job(party, torrent, &folder, &home)?;
         let launch = party.program.download(&job).context("the leecher does not start")?;
         Ok(Self { party, folder, launch })
     }
@@ -191,12 +228,12 @@ impl<'a> Side<'a> {
 
 fn job<'a>(
     party: Party<'_>,
-    payload: &'a Payload,
+    torrent: &'a Path,
     folder: &'a Path,
     home: &'a Path,
 ) -> Result<Job<'a>> {
     fs::create_dir_all(home)?;
-    Ok(Job { torrent: payload.torrent_path(), folder, home, ip: party.ip, peers: &[] })
+    Ok(Job { torrent, folder, home, ip: party.ip, peers: &[] })
 }
 
 /// Returns the announces, for an error message.
