@@ -9,6 +9,7 @@ use session::{AddTorrent, Goal};
 use super::listed;
 use crate::address;
 use crate::cli::InfoArgs;
+use crate::dht_asker::saved_nodes;
 use crate::failure::{Class, End, Failure};
 use crate::output::{Output, Style, clean, size_exactly};
 use crate::saved::SavedTorrents;
@@ -37,6 +38,7 @@ pub(super) fn fetch(
     let mut config = discovery_config(&arguments.discovery, &arguments.source.trust);
     if let Some(dht) = &mut config.dht {
         dht.read_only = true;
+        dht.state = saved_nodes();
     }
     let mut transfer = Transfer::start(config, output)?;
     transfer.print_no_results();
