@@ -13,6 +13,7 @@ mod download;
 mod external;
 mod floor;
 mod line;
+mod magnet;
 mod payload;
 
 mod measure;
@@ -144,14 +145,23 @@ enum Part {
     Hash,
     /// Clients download from many seeders of different rates, far away
     Swarm,
+    /// Clients start with a magnet link
+    Magnet,
     /// How the cost of a download grows; idle torrents
     Scale,
 }
 
 impl Part {
     /// The parts that compare programs, in a network namespace.
-    const INSIDE: [Self; 6] =
-        [Self::Download, Self::Swarm, Self::Seed, Self::Verify, Self::Create, Self::Scale];
+    const INSIDE: [Self; 7] = [
+        Self::Download,
+        Self::Magnet,
+        Self::Swarm,
+        Self::Seed,
+        Self::Verify,
+        Self::Create,
+        Self::Scale,
+    ];
 }
 
 impl Bench {
@@ -227,6 +237,7 @@ fn measure_inside(arguments: &Bench) -> Result<()> {
     for part in Part::INSIDE.into_iter().filter(|part| arguments.wants(*part)) {
         let run = match part {
             Part::Download => download::run,
+            Part::Magnet => magnet::run,
             Part::Swarm => swarm::run,
             Part::Seed => seed::run,
             Part::Verify => check::verify,

@@ -23,7 +23,17 @@ pub(super) fn race(
     rows: &mut [Row],
     measure: impl Fn(usize) -> Result<Vec<f64>>,
 ) {
-    for round in 0..options.rounds {
+    race_for(options.rounds, "MB/s", rows, measure);
+}
+
+/// Like [`race`], for so many rounds. `unit` is that of the first column.
+pub(super) fn race_for(
+    rounds: usize,
+    unit: &str,
+    rows: &mut [Row],
+    measure: impl Fn(usize) -> Result<Vec<f64>>,
+) {
+    for round in 0..rounds {
         for offset in 0..rows.len() {
             let index = (round + offset) % rows.len();
             let row = &mut rows[index];
@@ -32,7 +42,7 @@ pub(super) fn race(
             }
             match measure(index) {
                 Ok(values) => {
-                    eprintln!("round {}, {}: {:.0} MB/s", round + 1, row.name, values[0]);
+                    eprintln!("round {}, {}: {:.0} {unit}", round + 1, row.name, values[0]);
                     row.add(&values);
                 }
                 Err(error) => {
