@@ -79,8 +79,9 @@ pub const METADATA_TICK: Duration = Duration::from_millis(500);
 pub const MAX_ASKED_FOR_PIECE: u8 = 4;
 /// Peers that are asked for pieces of one version at a time.
 pub const MAX_METADATA_PEERS: usize = 16;
-/// Pieces of metadata that one peer is asked for at a time.
-pub const MAX_METADATA_WINDOW: usize = 16;
+/// Pieces of metadata that one peer is asked for at a time. libtorrent answers a request that comes
+/// while ten pieces wait to be sent only with its next tick, up to a second later.
+pub const MAX_METADATA_WINDOW: usize = 8;
 /// After this time without an answer, another peer is asked for the same piece of metadata.
 pub const METADATA_ANSWER_TIME: Duration = Duration::from_secs(3);
 /// For how long a peer that rejects a request for metadata is not asked again.

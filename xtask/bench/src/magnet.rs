@@ -1,41 +1,45 @@
 //! Magnet links: how soon the first byte of payload is sent, and how fast long metadata comes.
 //!
-//! The peers are other processes at addresses of their own, which a tracker names. The time is from
-//! when a program has the link (for programs with the link in their arguments: from their start).
+//! The peers are other processes at addresses of their own, which a tracker names. The first time is
+//! from when a program has the link. Programs with the link in their arguments have it from their
+//! start, and the others when they have started. The second time is from a program's first announce.
 
 use std::fs;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
-use testkit::{Answer, HttpTracker, Tracker};
+use testkit::{Answer, HttpTracker, SeenAnnounce, Tracker};
 
 use super::contestant::{self, Contestant, Kind, Trial};
 use super::payload::{Description, Payload, Shape};
 use super::table::{Column, Row, Table};
 use super::{MB, MIB, Setup, measure};
 use e2e::clients::{Job, Libtorrent, Ours, PORT, Program, namespace};
-use tasks::process::{Launch, wait_until};
+use tasks::process::Launch;
 
 /// How many times each contestant is measured at least.
 const ROUNDS: usize = 5;
 /// The measured programs by default.
 const CONTESTANTS: [&str; 5] =
     ["bt-cli", "libtorrent", "libtorrent-debian", "qbittorrent", "aria2"];
-/// Events of bt-cli.
-const STARTED: &str = "started";
+/// An event of bt-cli.
 const RECEIVED: &str = "metadata_received";
 /// How long the seeders may take to start.
 const SEED_LIMIT: Duration = Duration::from_secs(120);
+/// How long a program may take to announce.
+const ANNOUNCE_LIMIT: Duration = Duration::from_secs(60);
 /// The length of a piece's hash in the metadata.
 const HASH_LENGTH: u64 = 20;
 
 const FIRST: &[Column] = &[
     Column { name: "ms to the first byte", decimals: 0 },
+    Column { name: "ms after the announce", decimals: 0 },
     Column { name: "CPU ms", decimals: 0 },
     Column { name: "peak MiB", decimals: 0 },
-    Column { name: "time to libtorrent's", decimals: 2 },
+    Column { name: "first to libtorrent's", decimals: 2 },
+    Column { name: "second to libtorrent's", decimals: 2 },
 ];
 const LONG: &[Column] = &[
     Column { name: "MB/s", decimals: 1 },
@@ -58,7 +62,7 @@ struct Linked {
     metadata: u64,
     link: PathBuf,
     seeders: Vec<SocketAddr>,
-    _tracker: HttpTracker,
+    tracker: HttpTracker,
 }
 
 impl Linked {
@@ -76,10 +80,11 @@ impl Linked {
         let hash = Description::read(&payload.description())?.info_hash;
         let hash: String = hash.iter().map(|byte| format!("{byte:02x}")).collect();
         let link = format!("magnet:?xt=urn:btih:{hash}&tr={}", tracker.url()).into();
-        Ok(Self { payload, metadata, link, seeders, _tracker: tracker })
+        Ok(Self { payload, metadata, link, seeders, tracker })
     }
 
-    /// Starts the seeders; returns them with their folders.
+    /// Starts the seeders, and waits until they have announced that they have everything. Returns
+    /// them with their folders.
     fn seed(
         &self,
         setup: Setup<'_>,
@@ -92,10 +97,14 @@ impl Linked {
             let job = Job { torrent: &torrent, folder: &folder, home: &home, ip, peers: &[] };
             Ok((start(&job)?, home))
         };
+        let before = self.tracker.announces().len();
         let started: Vec<_> = (0..self.seeders.len()).map(seed).collect::<Result<_>>()?;
-        for ((launch, _), address) in started.iter().zip(&self.seeders) {
-            contestant::wait_until_it_listens(launch, *address)?;
-        }
+        let are_ready = self.tracker.wait_for(SEED_LIMIT, |seen| {
+            let new = seen.get(before..).unwrap_or_default();
+            let seeds = |ip| new.iter().any(|each| each.from.ip() == ip && each.left == 0);
+            self.seeders.iter().all(|seeder| seeds(seeder.ip()))
+        });
+        ensure!(are_ready, "the seeders do not announce");
         Ok(started)
     }
 }
@@ -119,7 +128,7 @@ fn first_byte(setup: Setup<'_>) -> Result<Table> {
     });
     let title = "magnet: from the link to the first byte of payload, 1 MiB of metadata, 5 seeders";
     let table = Table::new("magnet-first", title.to_owned(), FIRST, rows, missing);
-    Ok(table.compared(&[("libtorrent", 0)]))
+    Ok(table.compared(&[("libtorrent", 0), ("libtorrent", 1)]))
 }
 
 fn measure_first(setup: Setup<'_>, linked: &Linked, contestant: &Contestant) -> Result<Vec<f64>> {
@@ -130,11 +139,25 @@ fn measure_first(setup: Setup<'_>, linked: &Linked, contestant: &Contestant) -> 
     let (torrent, ip) = (&*linked.link, contestant.ip);
     let job = Job { torrent, folder: &folder, home: &home, ip, peers: &[] };
     let description = linked.payload.description();
-    let mut launch = contestant.start(&Trial { job, payload: &description })?;
-    let uploaded = || seeders.iter().any(|(_, home)| home.join("uploaded").exists());
-    let (time, cost) = measure::follow(&mut launch, uploaded, false)?;
-    let peak = cost.peak as f64 / MIB as f64;
-    Ok(vec![milliseconds(time), milliseconds(cost.cpu), peak])
+    let before = linked.tracker.announces().len();
+    let announces = |seen: &[SeenAnnounce]| {
+        let new = seen.get(before..).unwrap_or_default();
+        new.iter().any(|each| each.from.ip() == ip)
+    };
+    std::thread::scope(|scope| {
+        let announced = scope.spawn(|| {
+            let there = linked.tracker.wait_for(ANNOUNCE_LIMIT, announces);
+            there.then(Instant::now)
+        });
+        let mut launch = contestant.start(&Trial { job, payload: &description })?;
+        let uploaded = || seeders.iter().any(|(_, home)| home.join("uploaded").exists());
+        let (time, cost) = measure::follow(&mut launch, uploaded, false)?;
+        let end = Instant::now();
+        let announced = announced.join().ok().flatten().context("it did not announce")?;
+        let peak = cost.peak as f64 / MIB as f64;
+        let after = end.saturating_duration_since(announced);
+        Ok(vec![milliseconds(time), milliseconds(after), milliseconds(cost.cpu), peak])
+    })
 }
 
 /// 16 MiB of metadata from 16 peers.
@@ -142,9 +165,7 @@ fn long_metadata(setup: Setup<'_>) -> Result<Table> {
     let linked = Linked::new(setup, 16, 16, 16)?;
     let ours = Ours::new()?;
     // Seeders verify a million tiny pieces, side by side.
-    let seeders = linked.seed(setup, |job| ours.seed(job))?;
-    let are_ready = || seeders.iter().all(|(launch, _)| has_event(&launch.stdout(), STARTED));
-    ensure!(wait_until(SEED_LIMIT, are_ready), "the seeders do not start");
+    let _seeders = linked.seed(setup, |job| ours.seed(job))?;
     let version = ours.version().context("no version")?;
     let mut rows = vec![Row::new(ours.name(), &version, LONG)];
     let rounds = setup.options.rounds.max(ROUNDS);

@@ -236,7 +236,7 @@ fn silent_peers_cost_half_a_second() {
 }
 
 #[test]
-fn window_grows_to_sixteen() {
+fn window_grows_to_eight() {
     let mut crowd = Crowd::new(&info_of(200 * PIECE));
     crowd.join([Manner::Honest]);
     crowd.run(Duration::from_millis(1));
