@@ -39,6 +39,13 @@ pub(crate) struct Call<P> {
     next: Duration,
 }
 
+impl<P> Call<P> {
+    /// Returns the node that was asked, if its id is known.
+    pub(crate) fn named(&self) -> Option<(NodeId, SocketAddr)> {
+        self.expected.map(|id| (id, self.to))
+    }
+}
+
 /// How long a call has gone unanswered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Stage {

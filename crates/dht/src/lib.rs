@@ -103,7 +103,7 @@ pub use items::{
     ITEM_LENGTH, ITEM_LIFETIME, ITEMS_AN_ADDRESS, Item, ItemError, MAX_ITEMS, SALT_LENGTH,
     mutable_target, public_key,
 };
-pub use lookup::{ALPHA, MAX_CANDIDATES};
+pub use lookup::{ALPHA, MAX_CANDIDATES, MAX_LOOKUP_QUERIES};
 pub use node_id::{Distance, NodeId};
 pub use peer_store::{HASHES_AN_ADDRESS, MAX_HASHES, MAX_PEERS, MAX_PEERS_EACH, PEER_LIFETIME};
 pub use search::MAX_LOOKUP_PEERS;

@@ -93,14 +93,14 @@ impl Overlay {
         self.table.closest(&target, false, &mut found);
         let mut added = 0;
         for node in found.iter() {
-            added += usize::from(walk.add(node.id, node.address, None));
+            added += usize::from(walk.add((node.id, node.address), None));
         }
         if added == 0 {
             // Nodes that never answered are asked only when those that did are not enough.
             let mut known: Vec<_> = self.known.iter().collect();
             known.sort_by_key(|(id, _)| target.distance(id));
-            for (id, address) in known {
-                added += usize::from(walk.add(*id, *address, None));
+            for named in known {
+                added += usize::from(walk.add(*named, None));
                 if added == K {
                     break;
                 }

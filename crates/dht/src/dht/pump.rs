@@ -136,14 +136,14 @@ impl Dht {
         if let Some((id, address)) = progress.next {
             return match self.send(now, address, Some(id), method, Purpose::Walk(key)) {
                 Sent::Yes => {
-                    walk.handle_asked(address);
+                    walk.handle_asked((id, address));
                     search.stats.asked += 1;
                     Step::Progress
                 }
                 Sent::Later(until) => Step::Blocked(until),
                 Sent::Busy => Step::Waits,
                 Sent::No => {
-                    walk.handle_failed(address);
+                    walk.handle_failed((id, address));
                     Step::Progress
                 }
             };
@@ -152,6 +152,7 @@ impl Dht {
             return Step::Waits;
         }
         if walk.closest().count() < K
+            && !walk.is_exhausted()
             && let Some(overlay) = &self.overlays[family.index()]
             && overlay.seed(walk)
         {
@@ -164,21 +165,21 @@ impl Dht {
         if !goal.stores() {
             return Step::Over;
         }
-        if let Some((id, address, token)) = walk.next_store() {
+        if let Some((named, token)) = walk.next_store() {
             let token = token.to_vec();
             #[cfg(feature = "items")]
             let item = search.item.as_deref();
             #[cfg(not(feature = "items"))]
             let item = None;
-            return match self.send_store(now, key, (goal, item), (id, address), &token) {
+            return match self.send_store(now, key, (goal, item), named, &token) {
                 Sent::Later(until) => Step::Blocked(until),
                 Sent::Busy => Step::Waits,
                 Sent::Yes => {
-                    walk.handle_store_asked(address);
+                    walk.handle_store_asked(named);
                     Step::Progress
                 }
                 Sent::No => {
-                    walk.handle_store_over(address);
+                    walk.handle_store_over(named);
                     Step::Progress
                 }
             };

@@ -65,19 +65,34 @@ impl Dht {
             self.budget.record_mismatch(now, from, excused);
         }
         let is_router = call.purpose == Purpose::Contact { is_router: true };
-        if !is_router && !self.budget.is_ignored(now, from) {
+        let is_ignored = self.budget.is_ignored(now, from);
+        if !is_router && !is_ignored {
             self.add_to_table(now, reply.id, from, rtt);
         }
         if call.expected.is_some_and(|expected| expected != reply.id) {
-            // Whoever named the node may have lied about it.
             self.counters.mismatched += 1;
-            self.handle_stage(now, Stage::Failed, &call, false);
+            self.use_mismatch(now, &call, reply, is_ignored);
             return;
         }
         if let Some(ip) = message.ip {
             self.handle_vote(now, from, ip);
         }
         self.use_reply(now, from, &call, reply, rtt);
+    }
+
+    /// Uses the answer of a node that another node named with a wrong id. It is not to blame for that,
+    /// and may be the very one that is looked for.
+    fn use_mismatch(
+        &mut self,
+        now: Duration,
+        call: &Call<Purpose>,
+        reply: &Reply<'_>,
+        is_ignored: bool,
+    ) {
+        match call.purpose {
+            Purpose::Walk(key) if !is_ignored => self.advance_walk(now, key, call, reply),
+            _ => self.handle_stage(now, Stage::Failed, call, false),
+        }
     }
 
     fn add_to_table(&mut self, now: Duration, id: NodeId, from: SocketAddr, rtt: Duration) {
@@ -94,8 +109,8 @@ impl Dht {
         rtt: Duration,
     ) {
         match call.purpose {
-            Purpose::Walk(key) => self.advance_walk(now, key, from, reply),
-            Purpose::Store(key) => self.finish_store(key, from, true),
+            Purpose::Walk(key) => self.advance_walk(now, key, call, reply),
+            Purpose::Store(key) => self.finish_store(key, call, true),
             Purpose::Ping(lookup) => {
                 self.push_event(Event::Pong { lookup, id: reply.id, rtt });
                 let stats = Stats { asked: 1, answered: 1, elapsed: rtt, ..Stats::default() };
@@ -112,16 +127,25 @@ impl Dht {
         }
     }
 
-    fn advance_walk(&mut self, now: Duration, key: LookupKey, from: SocketAddr, reply: &Reply<'_>) {
+    fn advance_walk(
+        &mut self,
+        now: Duration,
+        key: LookupKey,
+        call: &Call<Purpose>,
+        reply: &Reply<'_>,
+    ) {
         let Some(mut search) = self.searches.remove(&key) else { return };
+        let from = call.to;
         search.stats.answered += 1;
-        if let Some(walk) = &mut search.walks[Family::of(from).index()] {
-            walk.handle_answered(from, reply.token);
+        if let (Some(walk), Some(named)) =
+            (&mut search.walks[Family::of(from).index()], call.named())
+        {
+            walk.handle_answered(named, reply.id, reply.token);
         }
         for nodes in [reply.nodes, reply.nodes6].into_iter().flatten() {
             for (id, address) in nodes.iter().filter(|node| self.is_candidate(now, from, *node)) {
                 if let Some(walk) = &mut search.walks[Family::of(address).index()] {
-                    walk.add(id, address, Some(from));
+                    walk.add((id, address), Some(from));
                 }
             }
         }
@@ -174,11 +198,13 @@ impl Dht {
         }
     }
 
-    fn finish_store(&mut self, key: LookupKey, address: SocketAddr, is_stored: bool) {
+    fn finish_store(&mut self, key: LookupKey, call: &Call<Purpose>, is_stored: bool) {
         let Some(search) = self.searches.get_mut(&key) else { return };
         search.stats.stored += u32::from(is_stored);
-        if let Some(walk) = &mut search.walks[Family::of(address).index()] {
-            walk.handle_store_over(address);
+        if let (Some(walk), Some(named)) =
+            (&mut search.walks[Family::of(call.to).index()], call.named())
+        {
+            walk.handle_store_over(named);
         }
     }
 
@@ -265,16 +291,16 @@ impl Dht {
             Purpose::Walk(key) => {
                 let search = self.searches.get_mut(&key);
                 let walk = search.and_then(|search| search.walks[family.index()].as_mut());
-                let Some(walk) = walk else { return };
+                let (Some(walk), Some(named)) = (walk, call.named()) else { return };
                 match stage {
                     Stage::Fresh => {}
-                    Stage::Stalled => walk.handle_stalled(call.to),
-                    Stage::Overdue => walk.handle_overdue(call.to),
-                    Stage::Failed => walk.handle_failed(call.to),
+                    Stage::Stalled => walk.handle_stalled(named),
+                    Stage::Overdue => walk.handle_overdue(named),
+                    Stage::Failed => walk.handle_failed(named),
                 }
             }
             // The lookup does not wait for slow nodes; a late answer is counted if it still runs.
-            Purpose::Store(key) => self.finish_store(key, call.to, false),
+            Purpose::Store(key) => self.finish_store(key, call, false),
             Purpose::Ping(lookup) if stage == Stage::Failed => {
                 let elapsed = now.saturating_sub(call.sent);
                 let stats = Stats { asked: 1, elapsed, ..Stats::default() };

@@ -23,8 +23,8 @@ fn fill(search: &mut Search, rng: &mut ChaCha8Rng) {
         let Some(walk) = walk else { continue };
         for number in 0..2 * crate::MAX_CANDIDATES as u32 {
             let id = NodeId::random(rng);
-            if walk.add(id, at(number), None) {
-                walk.handle_answered(at(number), Some(&[7; MAX_TOKEN]));
+            if walk.add((id, at(number)), None) {
+                walk.handle_answered((id, at(number)), id, Some(&[7; MAX_TOKEN]));
             }
         }
     }
