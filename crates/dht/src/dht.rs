@@ -30,7 +30,7 @@ use crate::throttle::Throttle;
 use crate::tokens::Tokens;
 use crate::{Announce, Config, Event, Family, LookupKey, NodeId, State, Stats, Status, Transmit};
 use maintenance::Schedule;
-use overlay::Overlay;
+use overlay::{Origin, Overlay};
 use replies::Purpose;
 
 /// The most lookups that run at a time.
@@ -43,7 +43,8 @@ pub const DHT_MEMORY: usize = 4 * 1024 * 1024;
 /// A node of the Mainline DHT, in one or both families.
 ///
 /// - What happened: [`handle_datagram`](Self::handle_datagram), [`handle_timeout`](Self::handle_timeout),
-///   [`handle_node`](Self::handle_node), [`handle_routers`](Self::handle_routers),
+///   [`handle_node`](Self::handle_node), [`handle_peer_node`](Self::handle_peer_node),
+///   [`handle_routers`](Self::handle_routers),
 ///   [`handle_send_failed`](Self::handle_send_failed).
 /// - What we want: [`find_peers`](Self::find_peers), [`scrape`](Self::scrape),
 ///   [`find_nodes`](Self::find_nodes), [`ping`](Self::ping), with the feature `items` `get` and
@@ -137,15 +138,24 @@ impl Dht {
         match &message.body {
             Body::Query(query) => self.answer(now, from, &message, query, datagram.len()),
             Body::Refused(code) => self.refuse(now, from, &message, *code, datagram.len()),
-            Body::Reply(reply) => {
-                self.handle_reply(now, from, &message, reply);
-                self.pump(now);
-            }
-            Body::Error(code) => {
-                self.handle_error(now, from, message.transaction, *code);
-                self.pump(now);
-            }
+            Body::Reply(_) | Body::Error(_) => self.handle_answer(now, from, &message),
         }
+    }
+
+    /// Handles what answers a query of ours. Anything else is not worth looking for work.
+    fn handle_answer(&mut self, now: Duration, from: SocketAddr, message: &Message<'_>) {
+        let Some(call) = self.calls.take(message.transaction, from) else {
+            self.counters.unmatched += 1;
+            return;
+        };
+        self.budget.record_answer(from);
+        self.schedule.handle_answer();
+        match &message.body {
+            Body::Reply(reply) => self.handle_reply(now, &call, message.ip, reply),
+            Body::Error(code) => self.handle_error(now, &call, *code),
+            Body::Query(_) | Body::Refused(_) => {}
+        }
+        self.pump(now);
     }
 
     /// The time that [`poll_timeout`](Self::poll_timeout) named has come.
@@ -155,16 +165,24 @@ impl Dht {
         self.pump(now);
     }
 
-    /// A node may be at `address`: a peer said so (BEP 5, "PORT"), a torrent's `nodes`, a link or the
-    /// user. It is asked for its id and its neighbours.
+    /// A node may be at `address`: a torrent's `nodes`, a link or the user names it. It is asked for its
+    /// id and its neighbours. Does nothing if the address can't be a node's, or 64 others wait that are
+    /// as valuable.
     pub fn handle_node(&mut self, now: Duration, address: SocketAddr) {
-        self.add_contact(address, false);
+        self.add_contact(address, Origin::Named);
+        self.pump(now);
+    }
+
+    /// A peer says that its node is at `address` (BEP 5, message `PORT`). The same as
+    /// [`handle_node`](Self::handle_node), after all that the user, torrents and links name.
+    pub fn handle_peer_node(&mut self, now: Duration, address: SocketAddr) {
+        self.add_contact(address, Origin::Peer);
         self.pump(now);
     }
 
     /// Routers are at `addresses`: nodes that help others to join and are not to be used otherwise.
     pub fn handle_routers(&mut self, now: Duration, addresses: &[SocketAddr]) {
-        addresses.iter().for_each(|address| self.add_contact(*address, true));
+        addresses.iter().for_each(|address| self.add_contact(*address, Origin::Router));
         self.pump(now);
     }
 

@@ -40,8 +40,10 @@ const MAX_MISMATCHED: usize = 256;
 pub(crate) enum Permit {
     /// Yes.
     Now,
-    /// Not before that time.
+    /// Not before that time, nor any other query.
     Later(Duration),
+    /// Not before that time, nor to any other new address.
+    NewLater(Duration),
     /// Not while the address may still answer the queries under way.
     Busy,
     /// Not to this address.
@@ -121,7 +123,7 @@ impl SendBudget {
         let is_start = self.start.is_none_or(|start| now < start + FIRST_PERIOD);
         let limit = if is_start { FIRST_ADDRESSES } else { NEW_ADDRESS_RATE };
         if used >= limit || self.contacted.len() >= MAX_CONTACTED {
-            return Permit::Later(Duration::from_secs(self.second + 1));
+            return Permit::NewLater(Duration::from_secs(self.second + 1));
         }
         Permit::Now
     }
@@ -221,7 +223,7 @@ mod tests {
                     budget.record_query(now, address, known);
                     sent.push(now);
                 }
-                Permit::Later(next) => {
+                Permit::Later(next) | Permit::NewLater(next) => {
                     assert!(next > now, "{next:?} {now:?}");
                     now = next;
                     budget.expire(now);
@@ -310,7 +312,8 @@ mod tests {
             budget.record_query(Duration::ZERO, at(ip), true);
         }
         assert_eq!(budget.contacted.len(), MAX_CONTACTED);
-        assert!(matches!(budget.permit(Duration::ZERO, at(1 << 20), false), Permit::Later(_)));
+        let later = Duration::from_secs(120);
+        assert!(matches!(budget.permit(later, at(1 << 20), false), Permit::NewLater(_)));
         budget.expire(MEMORY);
         assert!(budget.contacted.is_empty());
     }

@@ -22,11 +22,21 @@ const MAX_NAMED: usize = 16;
 /// The most nodes that are known by name only.
 const MAX_KNOWN: usize = 400;
 
+/// Where the address of a contact comes from; the most valuable first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Origin {
+    Router,
+    /// The user, a torrent or a link.
+    Named,
+    /// A peer, which may say anything.
+    Peer,
+}
+
 /// An address that may be a node's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Contact {
+    pub(super) origin: Origin,
     pub(super) address: SocketAddr,
-    pub(super) is_router: bool,
 }
 
 /// A node that asked us, and may be worth a place in the table.
@@ -45,6 +55,7 @@ pub(super) struct Overlay {
     pub(super) votes: Votes,
     /// Nodes that have not answered us: saved ones, and those that routers and contacts named.
     known: VecDeque<(NodeId, SocketAddr)>,
+    /// In the order of their origins.
     pub(super) contacts: VecDeque<Contact>,
     /// The last contacts, to be asked again if nobody else is known.
     named: VecDeque<SocketAddr>,
@@ -126,12 +137,21 @@ impl Overlay {
         self.known.retain(|(_, other)| *other != address);
     }
 
+    /// Remembers an address to be asked. If there are too many, one of the least valuable origin is
+    /// forgotten.
     pub(super) fn add_contact(&mut self, contact: Contact) {
-        if self.contacts.len() >= MAX_CONTACTS || self.contacts.contains(&contact) {
+        if self.contacts.iter().any(|other| other.address == contact.address) {
             return;
         }
-        self.contacts.push_back(contact);
-        if !contact.is_router && !self.named.contains(&contact.address) {
+        if self.contacts.len() >= MAX_CONTACTS {
+            if self.contacts.back().is_some_and(|last| last.origin <= contact.origin) {
+                return;
+            }
+            self.contacts.pop_back();
+        }
+        let at = self.contacts.partition_point(|other| other.origin <= contact.origin);
+        self.contacts.insert(at, contact);
+        if contact.origin == Origin::Named && !self.named.contains(&contact.address) {
             if self.named.len() == MAX_NAMED {
                 self.named.pop_front();
             }
@@ -139,10 +159,18 @@ impl Overlay {
         }
     }
 
+    /// Returns the contact to ask next. Those that peers named are urgent only while we know few
+    /// nodes.
+    pub(super) fn next_contact(&self, urgent: bool) -> Option<Contact> {
+        let contact = self.contacts.front().copied()?;
+        let is_urgent = contact.origin != Origin::Peer || self.is_thin();
+        (is_urgent || !urgent).then_some(contact)
+    }
+
     /// Has the last contacts asked again.
     pub(super) fn retry_contacts(&mut self) {
         for address in self.named.clone() {
-            self.add_contact(Contact { address, is_router: false });
+            self.add_contact(Contact { origin: Origin::Named, address });
         }
     }
 
@@ -208,7 +236,7 @@ mod tests {
         for number in 0..2000 {
             let id = NodeId::random(&mut rng);
             overlay.add_known(id, at(number));
-            overlay.add_contact(Contact { address: at(number), is_router: false });
+            overlay.add_contact(Contact { origin: Origin::Named, address: at(number) });
             overlay.add_asker(Duration::ZERO, id, at(number));
         }
         assert_eq!(overlay.known.len(), MAX_KNOWN);
@@ -219,6 +247,25 @@ mod tests {
         assert_eq!(overlay.contacts.len(), MAX_NAMED);
         assert_eq!(overlay.askers.len(), MAX_WAITING_ASKERS);
         assert!(overlay.known.contains(&(overlay.known[MAX_KNOWN - 1].0, at(1999))));
+    }
+
+    #[test]
+    fn peers_do_not_displace_better_contacts() {
+        let mut overlay = overlay();
+        let mut add = |origin, numbers: std::ops::Range<u32>| {
+            for number in numbers {
+                overlay.add_contact(Contact { origin, address: at(number) });
+            }
+        };
+        let most = MAX_CONTACTS as u32;
+        add(Origin::Peer, 0..2 * most);
+        add(Origin::Named, 200..203);
+        add(Origin::Router, 300..302);
+        add(Origin::Peer, 400..402);
+        let first: Vec<_> =
+            overlay.contacts.iter().take(6).map(|contact| contact.address).collect();
+        assert_eq!(first, [at(300), at(301), at(200), at(201), at(202), at(0)]);
+        assert_eq!(overlay.contacts.len(), MAX_CONTACTS);
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 #[cfg(feature = "items")]
 use super::items::put_method;
-use super::overlay::Contact;
+use super::overlay::{Contact, Origin};
 use super::replies::Purpose;
 use super::{Dht, MAX_LOOKUPS};
 use crate::address::{FAMILIES, is_usable};
@@ -32,8 +32,10 @@ fn put_method<'a>(item: &ItemSearch, _: SocketAddr, _: &'a [u8]) -> Option<Metho
 /// What became of a query that was to be sent.
 enum Sent {
     Yes,
-    /// The budget allows it at that time.
+    /// The budget allows it, or any other query, at that time.
     Later(Duration),
+    /// The budget allows it, or another query to a new address, at that time.
+    NewLater(Duration),
     /// After the address has answered, or has not.
     Busy,
     /// Never to this address.
@@ -46,53 +48,81 @@ enum Step {
     Progress,
     /// It waits for answers.
     Waits,
-    /// It waits for the budget.
+    /// It waits for the budget, and so do all others.
     Blocked(Duration),
+    /// It waits until new addresses may be asked.
+    Limited(Duration),
     /// It is over.
     Over,
 }
 
-impl Dht {
-    /// Sends what may be sent.
-    pub(super) fn pump(&mut self, now: Duration) {
-        let blocked = self.pump_searches(now).or_else(|| self.pump_contacts(now));
-        self.schedule.set_blocked(blocked);
+/// When what the budget does not allow now may be sent.
+#[derive(Default)]
+struct Wait {
+    until: Option<Duration>,
+    /// Whether nothing at all may be sent now.
+    is_over: bool,
+}
+
+impl Wait {
+    fn add(&mut self, until: Duration) {
+        self.until = Some(self.until.map_or(until, |other| other.min(until)));
     }
 
-    /// Lets each search take a step in turn until none can. Returns when the budget allows more.
-    fn pump_searches(&mut self, now: Duration) -> Option<Duration> {
+    fn end(&mut self, until: Duration) {
+        self.add(until);
+        self.is_over = true;
+    }
+}
+
+impl Dht {
+    /// Sends what may be sent: to contacts that are urgent, for the searches, to other contacts.
+    pub(super) fn pump(&mut self, now: Duration) {
+        let mut wait = Wait::default();
+        self.pump_contacts(now, true, &mut wait);
+        self.pump_searches(now, &mut wait);
+        self.pump_contacts(now, false, &mut wait);
+        self.schedule.set_blocked(wait.until);
+    }
+
+    /// Lets each search take a step in turn until none can.
+    fn pump_searches(&mut self, now: Duration, wait: &mut Wait) {
         let mut keys: Vec<LookupKey> = self.searches.keys().copied().collect();
-        while !keys.is_empty() {
+        while !keys.is_empty() && !wait.is_over {
             let mut active = Vec::with_capacity(keys.len());
             for key in keys {
                 match self.step(now, key) {
                     Step::Progress => active.push(key),
                     Step::Waits => {}
-                    Step::Blocked(until) => return Some(until),
+                    Step::Limited(until) => wait.add(until),
+                    Step::Blocked(until) => return wait.end(until),
                     Step::Over => active.extend(self.finish(now, key)),
                 }
             }
             keys = active;
         }
-        None
     }
 
-    fn pump_contacts(&mut self, now: Duration) -> Option<Duration> {
+    fn pump_contacts(&mut self, now: Duration, urgent: bool, wait: &mut Wait) {
         for family in FAMILIES {
-            while let Some(overlay) = self.overlay(family) {
+            while let Some(overlay) = self.overlay(family).filter(|_| !wait.is_over) {
                 let (own, want) = (overlay.id(), self.want(family));
-                let Some(contact) = overlay.contacts.front().copied() else { break };
+                let Some(contact) = overlay.next_contact(urgent) else { break };
                 let method = Method::FindNode { target: own, want };
-                let purpose = Purpose::Contact { is_router: contact.is_router };
-                if let Sent::Later(until) = self.send(now, contact.address, None, method, purpose) {
-                    return Some(until);
+                let purpose = Purpose::Contact { is_router: contact.origin == Origin::Router };
+                match self.send(now, contact.address, None, method, purpose) {
+                    Sent::Later(until) => return wait.end(until),
+                    Sent::NewLater(until) => {
+                        wait.add(until);
+                        break;
+                    }
+                    Sent::Yes | Sent::Busy | Sent::No => {}
                 }
                 if let Some(overlay) = self.overlay_mut(family) {
                     overlay.contacts.pop_front();
                 }
             }
         }
-        None
     }
 
     fn step(&mut self, now: Duration, key: LookupKey) -> Step {
@@ -104,7 +134,8 @@ impl Dht {
                 Step::Over => {}
                 step => {
                     over = false;
-                    let is_stronger = matches!(step, Step::Progress | Step::Blocked(_));
+                    let is_stronger =
+                        matches!(step, Step::Progress | Step::Blocked(_) | Step::Limited(_));
                     if is_stronger && !matches!(result, Step::Progress) {
                         result = step;
                     }
@@ -141,6 +172,7 @@ impl Dht {
                     Step::Progress
                 }
                 Sent::Later(until) => Step::Blocked(until),
+                Sent::NewLater(until) => Step::Limited(until),
                 Sent::Busy => Step::Waits,
                 Sent::No => {
                     walk.handle_failed((id, address));
@@ -173,6 +205,7 @@ impl Dht {
             let item = None;
             return match self.send_store(now, key, (goal, item), named, &token) {
                 Sent::Later(until) => Step::Blocked(until),
+                Sent::NewLater(until) => Step::Limited(until),
                 Sent::Busy => Step::Waits,
                 Sent::Yes => {
                     walk.handle_store_asked(named);
@@ -248,12 +281,12 @@ impl Dht {
     }
 
     /// Has the node at `address` asked for its id and its neighbours.
-    pub(super) fn add_contact(&mut self, address: SocketAddr, is_router: bool) {
+    pub(super) fn add_contact(&mut self, address: SocketAddr, origin: Origin) {
         if !is_usable(address, self.accept_local) {
             return;
         }
         if let Some(overlay) = self.overlay_mut(Family::of(address)) {
-            overlay.add_contact(Contact { address, is_router });
+            overlay.add_contact(Contact { origin, address });
         }
     }
 
@@ -266,7 +299,7 @@ impl Dht {
     /// allow it now.
     pub(super) fn send_check(&mut self, now: Duration, id: NodeId, address: SocketAddr) -> bool {
         let sent = self.send(now, address, Some(id), Method::Ping, Purpose::Check);
-        !matches!(sent, Sent::Later(_))
+        !matches!(sent, Sent::Later(_) | Sent::NewLater(_))
     }
 
     /// Which families a query asks for: also the other one, while we know few nodes of it (BEP 32,
@@ -297,6 +330,7 @@ impl Dht {
         match self.budget.permit(now, to, is_known) {
             Permit::Now => {}
             Permit::Later(until) => return Sent::Later(until),
+            Permit::NewLater(until) => return Sent::NewLater(until),
             Permit::Busy => return Sent::Busy,
             Permit::Never => return Sent::No,
         }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::Dht;
 use crate::address::{is_local, is_peer, is_usable};
 use crate::calls::{Call, Stage};
-use crate::message::{ErrorCode, Message, Nodes, Reply, Values};
+use crate::message::{ErrorCode, Nodes, Reply, Values};
 use crate::search::Goal;
 use crate::{Event, Family, LookupKey, NodeId, Stats};
 
@@ -39,21 +39,17 @@ impl Purpose {
 }
 
 impl Dht {
+    /// Handles the reply to `call`. The node sees us at `ip`.
     pub(super) fn handle_reply(
         &mut self,
         now: Duration,
-        from: SocketAddr,
-        message: &Message<'_>,
+        call: &Call<Purpose>,
+        ip: Option<SocketAddr>,
         reply: &Reply<'_>,
     ) {
-        let Some(call) = self.calls.take(message.transaction, from) else {
-            self.counters.unmatched += 1;
-            return;
-        };
+        let from = call.to;
         let rtt = now.saturating_sub(call.sent);
         self.calls.record_answer(rtt);
-        self.budget.record_answer(from);
-        self.schedule.handle_answer();
         let family = Family::of(from);
         let Some(overlay) = self.overlay_mut(family) else { return };
         overlay.remove_known(from);
@@ -71,13 +67,13 @@ impl Dht {
         }
         if call.expected.is_some_and(|expected| expected != reply.id) {
             self.counters.mismatched += 1;
-            self.use_mismatch(now, &call, reply, is_ignored);
+            self.use_mismatch(now, call, reply, is_ignored);
             return;
         }
-        if let Some(ip) = message.ip {
+        if let Some(ip) = ip {
             self.handle_vote(now, from, ip);
         }
-        self.use_reply(now, from, &call, reply, rtt);
+        self.use_reply(now, call, reply, rtt);
     }
 
     /// Uses the answer of a node that another node named with a wrong id. It is not to blame for that,
@@ -100,14 +96,8 @@ impl Dht {
         overlay.table.handle_answer(now, id, from, rtt);
     }
 
-    fn use_reply(
-        &mut self,
-        now: Duration,
-        from: SocketAddr,
-        call: &Call<Purpose>,
-        reply: &Reply<'_>,
-        rtt: Duration,
-    ) {
+    fn use_reply(&mut self, now: Duration, call: &Call<Purpose>, reply: &Reply<'_>, rtt: Duration) {
+        let from = call.to;
         match call.purpose {
             Purpose::Walk(key) => self.advance_walk(now, key, call, reply),
             Purpose::Store(key) => self.finish_store(key, call, true),
@@ -209,19 +199,7 @@ impl Dht {
     }
 
     /// A node refused a query: it is there, but of no use for it.
-    pub(super) fn handle_error(
-        &mut self,
-        now: Duration,
-        from: SocketAddr,
-        transaction: &[u8],
-        code: i64,
-    ) {
-        let Some(call) = self.calls.take(transaction, from) else {
-            self.counters.unmatched += 1;
-            return;
-        };
-        self.budget.record_answer(from);
-        self.schedule.handle_answer();
+    pub(super) fn handle_error(&mut self, now: Duration, call: &Call<Purpose>, code: i64) {
         let conflicts = [ErrorCode::CasMismatch, ErrorCode::OldSequenceNumber];
         if let Purpose::Store(key) = call.purpose
             && conflicts.iter().any(|conflict| conflict.number() == code)
@@ -229,7 +207,7 @@ impl Dht {
         {
             search.stats.conflicts += 1;
         }
-        self.handle_stage(now, Stage::Failed, &call, false);
+        self.handle_stage(now, Stage::Failed, call, false);
     }
 
     fn handle_vote(&mut self, now: Duration, voter: SocketAddr, seen: SocketAddr) {

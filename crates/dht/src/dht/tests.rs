@@ -58,7 +58,8 @@ fn full_node_fits_its_memory() {
             let overlay = dht.overlay_mut(family).expect("both families");
             overlay.table.handle_answer(now, id, address, Duration::from_millis(90));
             overlay.add_known(NodeId::random(&mut rng), address);
-            overlay.add_contact(overlay::Contact { address, is_router: false });
+            let origin = overlay::Origin::Named;
+            overlay.add_contact(overlay::Contact { origin, address });
             overlay.add_asker(now, NodeId::random(&mut rng), address);
         }
     }

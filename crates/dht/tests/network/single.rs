@@ -10,7 +10,7 @@ use dht::{
     NodeId, State, TOKEN_ROTATION,
 };
 
-use super::bench::{Bench, HASH, OWN, at, compact, config, encode, get_peers, node, query};
+use super::bench::{Bench, HASH, OWN, Script, at, compact, config, encode, get_peers, node, query};
 
 #[test]
 fn queries_get_their_replies() {
@@ -505,4 +505,51 @@ fn flood_leaves_memory_bounded_and_announces_possible() {
         Method::AnnouncePeer { info_hash: HASH, port: Some(5000), seed: false, token: &token };
     assert!(bench.ask(unknown, id, announce).is_some(), "it has a token");
     assert_eq!(bench.dht.status().peers, 1);
+}
+
+#[test]
+fn unmatched_answers_cause_no_work() {
+    let mut bench = Bench::new(&config());
+    bench.meet(100);
+    for number in 0..60 {
+        bench.dht.find_nodes(bench.now, node(number).0);
+    }
+    assert!(!bench.drain().is_empty());
+    // The budget allows more now, but nobody called to say so.
+    bench.now += Duration::from_secs(2);
+    let reply = encode(b"tttt", Body::Reply(Reply::new(NodeId([9; 20]))));
+    for bytes in [reply, encode(b"tttt", Body::Error(203))] {
+        assert!(bench.send(node(0).1, &bytes).is_empty());
+    }
+    bench.dht.handle_timeout(bench.now);
+    assert!(!bench.drain().is_empty(), "there was work");
+}
+
+#[test]
+fn search_that_needs_new_addresses_holds_up_no_other() {
+    let mut bench = Bench::new(&config());
+    bench.meet(30);
+    let start = bench.now;
+    // All new addresses of the first half minute are used up.
+    for number in 1000..1300 {
+        bench.dht.handle_node(bench.now, node(number).1);
+        bench.play(Duration::from_millis(30), |_, _| None);
+    }
+    let named: Vec<_> = (2000..2008).map(node).collect();
+    let answer = |nodes: &[(NodeId, SocketAddr)], to: SocketAddr| {
+        let number = (0..30).find(|number| node(*number).1 == to)?;
+        Some(Script { id: node(number).0, nodes: nodes.to_vec(), peers: Vec::new() })
+    };
+    let first = bench.dht.find_nodes(bench.now, node(2000).0);
+    let asked = bench.play(Duration::from_secs(2), |to, _| answer(&named, to));
+    assert!(!asked.contains(&node(2000).1));
+    let second = bench.dht.find_nodes(bench.now, node(3).0);
+    bench.play(Duration::from_secs(2), |to, _| answer(&[], to));
+    assert!(bench.now < start + Duration::from_secs(25), "{:?}", bench.now);
+    let events = bench.events();
+    let is_done = |key| {
+        let done = |event: &Event| matches!(event, Event::Done { lookup, .. } if *lookup == key);
+        events.iter().any(done)
+    };
+    assert_eq!([is_done(first), is_done(second)], [false, true]);
 }
