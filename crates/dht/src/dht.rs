@@ -135,6 +135,9 @@ impl Dht {
             self.counters.malformed += 1;
             return;
         };
+        if let Some(overlay) = self.overlay_mut(Family::of(from)) {
+            overlay.record_received();
+        }
         match &message.body {
             Body::Query(query) => self.answer(now, from, &message, query, datagram.len()),
             Body::Refused(code) => self.refuse(now, from, &message, *code, datagram.len()),
@@ -186,8 +189,13 @@ impl Dht {
         self.pump(now);
     }
 
-    /// A datagram to `address` could not be sent.
+    /// A datagram to `address` could not be sent. After eight of a family in a row it sends nothing
+    /// there for 10 s, and for up to 10 min if that goes on.
     pub fn handle_send_failed(&mut self, now: Duration, address: SocketAddr) {
+        self.budget.refund(now, address);
+        if let Some(overlay) = self.overlay_mut(Family::of(address)) {
+            overlay.record_send_failure(now);
+        }
         self.fail_calls(now, address);
         self.pump(now);
     }

@@ -54,6 +54,8 @@ pub(crate) enum Permit {
 struct Contact {
     last: Duration,
     unanswered: u8,
+    /// Whether a new address was counted for its only query.
+    is_new: bool,
 }
 
 /// An address where a node answered with another id than expected.
@@ -137,7 +139,7 @@ impl SendBudget {
             // After a rest there is one more try.
             let has_rested = now.saturating_sub(contact.last) >= REST;
             contact.unanswered = if has_rested { 1 } else { contact.unanswered.saturating_add(1) };
-            contact.last = now;
+            (contact.last, contact.is_new) = (now, false);
             return;
         }
         if !known {
@@ -145,14 +147,30 @@ impl SendBudget {
             self.new[(self.second % 60) as usize] += 1;
         }
         if self.contacted.len() < MAX_CONTACTED {
-            self.contacted.insert(group, Contact { last: now, unanswered: 1 });
+            self.contacted.insert(group, Contact { last: now, unanswered: 1, is_new: !known });
+        }
+    }
+
+    /// Takes back the last query to `address`, which could not be sent.
+    pub(crate) fn refund(&mut self, now: Duration, address: SocketAddr) {
+        let group = host(address);
+        let Some(contact) = self.contacted.get_mut(&group).filter(|contact| contact.unanswered > 0)
+        else {
+            return;
+        };
+        contact.unanswered -= 1;
+        self.queries.refund(1);
+        if contact.is_new && contact.last + Duration::from_secs(60) > now {
+            let count = &mut self.new[(contact.last.as_secs() % 60) as usize];
+            *count = count.saturating_sub(1);
+            self.contacted.remove(&group);
         }
     }
 
     /// Records that an answer came from `address`.
     pub(crate) fn record_answer(&mut self, address: SocketAddr) {
         if let Some(contact) = self.contacted.get_mut(&host(address)) {
-            contact.unanswered = 0;
+            (contact.unanswered, contact.is_new) = (0, false);
         }
     }
 
@@ -303,6 +321,18 @@ mod tests {
             budget.record_mismatch(Duration::from_secs(1), at(ip), false);
         }
         assert_eq!(budget.mismatched.len(), MAX_MISMATCHED);
+    }
+
+    #[test]
+    fn unsent_query_costs_nothing() {
+        let mut budget = SendBudget::new(Duration::ZERO, true);
+        for ip in 0..5000 {
+            let now = Duration::from_millis(ip);
+            assert_eq!(budget.permit(now, at(ip as u32), false), Permit::Now, "{ip}");
+            budget.record_query(now, at(ip as u32), false);
+            budget.refund(now, at(ip as u32));
+        }
+        assert!(budget.contacted.is_empty());
     }
 
     #[test]

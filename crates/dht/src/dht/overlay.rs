@@ -22,6 +22,12 @@ const MAX_NAMED: usize = 16;
 /// The most nodes that are known by name only.
 const MAX_KNOWN: usize = 400;
 
+/// How many queries in a row can't be sent, without an answer in between, until a family rests: a
+/// host without a route has a socket all the same. And for how long, doubling each time.
+const MAX_SEND_FAILURES: u32 = 8;
+const FIRST_HOLD: Duration = Duration::from_secs(10);
+const MAX_HOLD: Duration = Duration::from_secs(10 * 60);
+
 /// Where the address of a contact comes from; the most valuable first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Origin {
@@ -60,6 +66,22 @@ pub(super) struct Overlay {
     /// The last contacts, to be asked again if nobody else is known.
     named: VecDeque<SocketAddr>,
     pub(super) askers: VecDeque<Asker>,
+    hold: Hold,
+}
+
+/// Whether the host can send in the family.
+#[derive(Debug)]
+struct Hold {
+    /// Queries in a row that could not be sent.
+    failures: u32,
+    until: Duration,
+    next: Duration,
+}
+
+impl Default for Hold {
+    fn default() -> Self {
+        Self { failures: 0, until: Duration::ZERO, next: FIRST_HOLD }
+    }
 }
 
 impl Overlay {
@@ -76,7 +98,27 @@ impl Overlay {
             contacts: VecDeque::new(),
             named: VecDeque::new(),
             askers: VecDeque::new(),
+            hold: Hold::default(),
         }
+    }
+
+    /// Records that a query could not be sent.
+    pub(super) fn record_send_failure(&mut self, now: Duration) {
+        self.hold.failures += 1;
+        if self.hold.failures >= MAX_SEND_FAILURES && now >= self.hold.until {
+            self.hold.until = now + self.hold.next;
+            self.hold.next = (2 * self.hold.next).min(MAX_HOLD);
+        }
+    }
+
+    /// Records that something was received.
+    pub(super) fn record_received(&mut self) {
+        self.hold = Hold::default();
+    }
+
+    /// Returns until when nothing is sent, if that is so.
+    pub(super) fn held_until(&self, now: Duration) -> Option<Duration> {
+        (now < self.hold.until).then_some(self.hold.until)
     }
 
     pub(super) fn family(&self) -> Family {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 #[cfg(feature = "items")]
 use super::items::put_method;
-use super::overlay::{Contact, Origin};
+use super::overlay::{Contact, Origin, Overlay};
 use super::replies::Purpose;
 use super::{Dht, MAX_LOOKUPS};
 use crate::address::{FAMILIES, is_usable};
@@ -105,8 +105,11 @@ impl Dht {
 
     fn pump_contacts(&mut self, now: Duration, urgent: bool, wait: &mut Wait) {
         for family in FAMILIES {
-            while let Some(overlay) = self.overlay(family).filter(|_| !wait.is_over) {
-                let (own, want) = (overlay.id(), self.want(family));
+            while !wait.is_over
+                && !self.is_held(now, family)
+                && let Some(overlay) = self.overlay(family)
+            {
+                let (own, want) = (overlay.id(), self.want(now, family));
                 let Some(contact) = overlay.next_contact(urgent) else { break };
                 let method = Method::FindNode { target: own, want };
                 let purpose = Purpose::Contact { is_router: contact.origin == Origin::Router };
@@ -154,9 +157,9 @@ impl Dht {
         search: &mut Search,
         family: Family,
     ) -> Step {
-        let want = self.want(family);
+        let want = self.want(now, family);
         let Some(method) = search.method(family, want) else { return Step::Over };
-        if search.is_satisfied() {
+        if search.is_satisfied() || self.is_held(now, family) {
             return Step::Over;
         }
         let others = search.walks[1 - family.index()].as_ref();
@@ -247,10 +250,11 @@ impl Dht {
         #[cfg(feature = "items")]
         self.report_item(key, search.item.take());
         if search.goal.is_own() {
-            let overlays = || self.overlays.iter().flatten();
-            let is_thin = overlays().any(super::Overlay::is_thin);
-            let is_full = overlays().all(|overlay| overlay.table.is_full());
-            self.schedule.handle_refreshed(now, is_thin, is_full);
+            for family in FAMILIES.into_iter().filter(|at| search.walks[at.index()].is_some()) {
+                let Some(overlay) = &self.overlays[family.index()] else { continue };
+                let (is_thin, is_full) = (overlay.is_thin(), overlay.table.is_full());
+                self.schedule.handle_refreshed(now, family, is_thin, is_full);
+            }
             return None;
         }
         if search.goal == Goal::Nodes {
@@ -304,15 +308,16 @@ impl Dht {
 
     /// Which families a query asks for: also the other one, while we know few nodes of it (BEP 32,
     /// "Bootstrapping").
-    fn want(&self, family: Family) -> Want {
-        match &self.overlays {
-            [Some(v4), Some(v6)] => match family {
-                Family::V4 if v6.is_thin() => Want { v4: true, v6: true },
-                Family::V6 if v4.is_thin() => Want { v4: true, v6: true },
-                _ => Want::default(),
-            },
-            _ => Want::default(),
-        }
+    fn want(&self, now: Duration, family: Family) -> Want {
+        let other = self.overlays[1 - family.index()].as_ref();
+        let wants = |other: &Overlay| other.is_thin() && other.held_until(now).is_none();
+        let both = other.is_some_and(wants);
+        Want { v4: both, v6: both }
+    }
+
+    /// Whether nothing is sent in the family, because nothing could be sent lately.
+    pub(super) fn is_held(&self, now: Duration, family: Family) -> bool {
+        self.overlay(family).is_some_and(|overlay| overlay.held_until(now).is_some())
     }
 
     /// Sends a query, if the budget allows it.
@@ -325,6 +330,9 @@ impl Dht {
         purpose: Purpose,
     ) -> Sent {
         let Some(overlay) = &self.overlays[Family::of(to).index()] else { return Sent::No };
+        if overlay.held_until(now).is_some() {
+            return Sent::No;
+        }
         let own = overlay.id();
         let is_known = expected.is_some_and(|id| overlay.table.contains(&id, to));
         match self.budget.permit(now, to, is_known) {

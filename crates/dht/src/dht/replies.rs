@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::Dht;
-use crate::address::{is_local, is_peer, is_usable};
+use crate::address::{FAMILIES, is_local, is_peer, is_usable};
 use crate::calls::{Call, Stage};
 use crate::message::{ErrorCode, Nodes, Reply, Values};
 use crate::search::Goal;
@@ -107,11 +107,14 @@ impl Dht {
                 self.push_event(Event::Done { lookup, stats });
             }
             Purpose::Contact { .. } => {
-                for nodes in [reply.nodes, reply.nodes6].into_iter().flatten() {
-                    self.add_known(now, from, nodes);
+                for (family, nodes) in FAMILIES.into_iter().zip([reply.nodes, reply.nodes6]) {
+                    if let Some(nodes) = nodes {
+                        self.add_known(now, from, family, nodes);
+                    }
                 }
-                let is_thin = self.overlay(Family::of(from)).is_some_and(super::Overlay::is_thin);
-                self.schedule.handle_contact(now, is_thin);
+                let family = Family::of(from);
+                let is_thin = self.overlay(family).is_some_and(super::Overlay::is_thin);
+                self.schedule.handle_contact(now, family, is_thin);
             }
             Purpose::Check => {}
         }
@@ -132,11 +135,14 @@ impl Dht {
         {
             walk.handle_answered(named, reply.id, reply.token);
         }
-        for nodes in [reply.nodes, reply.nodes6].into_iter().flatten() {
-            for (id, address) in nodes.iter().filter(|node| self.is_candidate(now, from, *node)) {
-                if let Some(walk) = &mut search.walks[Family::of(address).index()] {
-                    walk.add((id, address), Some(from));
-                }
+        for (family, nodes) in FAMILIES.into_iter().zip([reply.nodes, reply.nodes6]) {
+            let Some(nodes) = nodes else { continue };
+            let Some(walk) = &mut search.walks[family.index()] else {
+                self.add_known(now, from, family, nodes);
+                continue;
+            };
+            for named in nodes.iter().filter(|node| self.is_candidate(now, from, *node)) {
+                walk.add(named, Some(from));
             }
         }
         #[cfg(feature = "items")]
@@ -178,14 +184,22 @@ impl Dht {
             && !self.budget.is_ignored(now, address)
     }
 
-    fn add_known(&mut self, now: Duration, informant: SocketAddr, nodes: Nodes<'_>) {
-        for (id, address) in nodes.iter() {
-            if self.is_candidate(now, informant, (id, address))
-                && let Some(overlay) = self.overlay_mut(Family::of(address))
+    /// Remembers nodes that are not asked at once.
+    fn add_known(
+        &mut self,
+        now: Duration,
+        informant: SocketAddr,
+        family: Family,
+        nodes: Nodes<'_>,
+    ) {
+        for named in nodes.iter() {
+            if self.is_candidate(now, informant, named)
+                && let Some(overlay) = self.overlay_mut(family)
             {
-                overlay.add_known(id, address);
+                overlay.add_known(named.0, named.1);
             }
         }
+        self.schedule.handle_contact(now, family, false);
     }
 
     fn finish_store(&mut self, key: LookupKey, call: &Call<Purpose>, is_stored: bool) {
@@ -228,7 +242,7 @@ impl Dht {
                 self.items.set_own(id);
             }
             // The neighbourhood is another one now.
-            self.schedule.restart(now);
+            self.schedule.restart(now, Family::of(voter));
         }
         self.push_event(Event::Address { ip });
     }

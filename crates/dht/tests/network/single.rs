@@ -553,3 +553,53 @@ fn search_that_needs_new_addresses_holds_up_no_other() {
     };
     assert_eq!([is_done(first), is_done(second)], [false, true]);
 }
+
+/// A host without a route to the IPv6 Internet, whose nodes name nodes of both families.
+#[test]
+fn family_without_route_rests() {
+    let mut bench = Bench::new(&config());
+    bench.meet(100);
+    let nodes6: Vec<_> = (0..8_u16)
+        .map(|number| {
+            let ip = std::net::Ipv6Addr::new(0x2a00 + number, 0, 0, 0, 0, 0, 0, 1);
+            (node(number).0, SocketAddr::from((ip, 6881)))
+        })
+        .collect();
+    let bytes = compact(&nodes6);
+    let before = bench.dht.status().counters.sent;
+    let mut failed = Vec::new();
+    let end = bench.now + Duration::from_secs(3600);
+    while bench.now < end {
+        for (to, sent) in bench.wait(Duration::from_millis(200)) {
+            if to.is_ipv6() {
+                failed.push(bench.now);
+                bench.dht.handle_send_failed(bench.now, to);
+                continue;
+            }
+            let Some(number) = (0..100).find(|number| node(*number).1 == to) else { continue };
+            let reply =
+                Reply { nodes6: Nodes::new(Family::V6, &bytes), ..Reply::new(node(number).0) };
+            bench.send(to, &encode(sent.message().transaction, Body::Reply(reply)));
+        }
+    }
+    let late = failed.iter().filter(|time| **time + Duration::from_secs(1800) > end).count();
+    assert!((1..=20).contains(&late), "{late} of {}", failed.len());
+    let sent = bench.dht.status().counters.sent - before;
+    assert!(sent < 1500, "{sent}");
+    // A lookup that begins while the family rests does not wait for it.
+
+    let key = bench.dht.find_nodes(bench.now, node(3).0);
+    bench.play(Duration::from_secs(5), |to, _| {
+        let number = (0..100).find(|number| node(*number).1 == to)?;
+        Some(Script { id: node(number).0, nodes: Vec::new(), peers: Vec::new() })
+    });
+    let elapsed = bench.events().into_iter().find_map(|event| match event {
+        Event::Done { lookup, stats } if lookup == key => Some(stats.elapsed),
+        _ => None,
+    });
+    assert!(elapsed.is_some_and(|time| time < Duration::from_secs(1)), "{elapsed:?}");
+    // The route is there again.
+    bench.send(nodes6[0].1, &query(nodes6[0].0, Method::Ping));
+    let sent = bench.wait(Duration::from_secs(600));
+    assert!(sent.iter().any(|(to, _)| to.is_ipv6()));
+}
