@@ -333,10 +333,11 @@ impl Dht {
         let Some(search) = self.searches.get_mut(&key) else { return };
         let mut out = Vec::new();
         for overlay in self.overlays.iter().flatten() {
-            let asker = overlay.any_address();
+            let asker = overlay.own_address();
             self.peers.values(hash, asker, false, self.rng.random(), usize::MAX, &mut out);
         }
-        let addresses = search.take_new(self.secret, crate::message::Values::new(&out).iter());
+        let addresses =
+            search.take_new(self.secret, usize::MAX, crate::message::Values::new(&out).iter());
         if !addresses.is_empty() {
             self.push_event(Event::Peers { lookup: key, from: None, addresses });
         }

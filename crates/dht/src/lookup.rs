@@ -4,7 +4,7 @@
 use std::net::SocketAddr;
 
 use crate::NodeId;
-use crate::address::{Group, host, is_local, net, wide_net};
+use crate::address::{Group, host, net, wide_net};
 use crate::table::K;
 
 /// The most queries on the way to the closest nodes at a time.
@@ -334,7 +334,7 @@ impl Lookup {
             }
             stores.push(group);
             nets += usize::from(of_net == 0);
-            compliant += usize::from(is_local(address.ip()) || id.fits_address(address.ip()));
+            compliant += usize::from(id.is_compliant(address.ip()));
             let is_enough = nets >= K && compliant >= COMPLIANT_STORES;
             if is_enough || stores.len() == most {
                 return Ok(None);

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::net::IpAddr;
 
+use crate::address::is_local;
 use bt_types::InfoHashV1;
 use rand::{Rng, RngExt as _};
 
@@ -59,6 +60,12 @@ impl NodeId {
         let [a, b, c, ..] = self.0;
         let own = u32::from_be_bytes([a, b, c, 0]);
         (own ^ prefix(ip, self.0[19])) & 0xffff_f800 == 0
+    }
+
+    /// Returns whether nothing speaks against this id at `ip`: it fits, or the address is local, where
+    /// any id may be (BEP 42).
+    pub(crate) fn is_compliant(&self, ip: IpAddr) -> bool {
+        is_local(ip) || self.fits_address(ip)
     }
 
     /// Returns the distance to `other`.

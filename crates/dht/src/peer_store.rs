@@ -17,7 +17,7 @@ use swarm::Swarm;
 pub const MAX_HASHES: usize = 2_000;
 /// The most peers of all torrents.
 pub const MAX_PEERS: usize = 16_384;
-/// The most peers of a torrent.
+/// The most peers of a torrent, in each family.
 pub const MAX_PEERS_EACH: usize = 500;
 /// How long a peer is kept after its last announce.
 pub const PEER_LIFETIME: Duration = Duration::from_secs(45 * 60);
@@ -86,10 +86,9 @@ impl PeerStore {
     /// Otherwise it gets no token.
     pub(crate) fn accepts(&mut self, hash: InfoHashV1, peer: SocketAddr) -> bool {
         if let Some(swarm) = self.swarms.get(&hash) {
-            let has_room = swarm.len() < MAX_PEERS_EACH && self.peers < MAX_PEERS;
-            return has_room
-                || swarm.contains(peer)
-                || swarm.len() < MAX_PEERS_EACH && !self.is_farthest(hash);
+            let has_room = swarm.len_like(peer) < MAX_PEERS_EACH;
+            return swarm.has_place_of(peer)
+                || has_room && (self.peers < MAX_PEERS || !self.is_farthest(hash));
         }
         let is_full = self.swarms.len() == MAX_HASHES || self.peers == MAX_PEERS;
         !is_full || self.is_nearer(hash)
@@ -132,7 +131,7 @@ impl PeerStore {
         self.swarms.values().filter(|swarm| swarm.has_owner_of(peer)).count()
     }
 
-    /// Appends peers of `hash` of the asker's family as elements of a bencoded list, `limit` bytes
+    /// Appends peers of `hash` of the asker's family, local ones only to a local asker, as elements of a bencoded list, `limit` bytes
     /// at most, from a position on that `start` chooses. With `noseed`, seeds are left out.
     pub(crate) fn values(
         &self,
@@ -144,7 +143,7 @@ impl PeerStore {
         out: &mut Vec<u8>,
     ) {
         if let Some(swarm) = self.swarms.get(&hash) {
-            swarm.values(asker.is_ipv4(), noseed, start as usize, limit, out);
+            swarm.values(asker, noseed, start as usize, limit, out);
         }
     }
 

@@ -1,11 +1,12 @@
 //! What the caller, or the node itself, looks for: a walk in each family, and what they found.
 
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use bt_types::InfoHashV1;
 
+use crate::address::host;
 use crate::bloom::{BLOOM_LENGTH, Bloom};
 use crate::lookup::Lookup;
 use crate::message::{Method, Want};
@@ -14,6 +15,9 @@ use crate::{Announce, Family, Stats};
 
 /// The most peers that one lookup reports.
 pub const MAX_LOOKUP_PEERS: usize = 2_000;
+
+/// The most of them that one node names.
+const PEERS_PER_INFORMANT: usize = 50;
 
 /// How long a search waits for the first node to become known.
 const FIRST_NODE_WAIT: Duration = Duration::from_secs(15);
@@ -107,17 +111,21 @@ impl Search {
         })
     }
 
-    /// Returns those of `peers` that were not returned before. `secret` makes it impossible to choose
-    /// a peer that is taken for another.
+    /// Returns those of `peers` at an IP address, or a local address and port, that was not returned
+    /// before; `most` at most. `secret` makes it impossible to choose a peer that is taken for another.
     pub(crate) fn take_new(
         &mut self,
         secret: u64,
+        most: usize,
         peers: impl Iterator<Item = SocketAddr>,
     ) -> Vec<SocketAddr> {
         let mut new = Vec::new();
         for peer in peers {
+            if new.len() == most {
+                break;
+            }
             let mut hasher = DefaultHasher::new();
-            (secret, peer).hash(&mut hasher);
+            (secret, host(peer)).hash(&mut hasher);
             let digest = hasher.finish();
             if self.seen.len() < MAX_LOOKUP_PEERS
                 && let Err(at) = self.seen.binary_search(&digest)
@@ -127,6 +135,22 @@ impl Search {
             }
         }
         new
+    }
+
+    /// Returns those of `peers` that a node named and that are new, without the one at `own`, which is
+    /// what we announce.
+    pub(crate) fn take_named(
+        &mut self,
+        secret: u64,
+        own: Option<IpAddr>,
+        peers: impl Iterator<Item = SocketAddr>,
+    ) -> Vec<SocketAddr> {
+        let announced = match self.goal {
+            Goal::Peers { announce: Announce::Port { port, .. }, .. } => Some(port),
+            _ => None,
+        };
+        let is_own = |peer: &SocketAddr| own == Some(peer.ip()) && announced == Some(peer.port());
+        self.take_new(secret, PEERS_PER_INFORMANT, peers.filter(|peer| !is_own(peer)))
     }
 
     /// Adds the filters of a reply.
@@ -190,9 +214,15 @@ mod tests {
         let peer = |number: u32| {
             SocketAddr::from((std::net::Ipv4Addr::from_bits(0x2d00_0000 + number), 6881))
         };
-        assert_eq!(search.take_new(1, [peer(1), peer(1), peer(2)].into_iter()).len(), 2);
-        assert_eq!(search.take_new(1, [peer(2), peer(3)].into_iter()), [peer(3)]);
-        assert_eq!(search.take_new(1, (0..9999).map(peer)).len(), MAX_LOOKUP_PEERS - 3);
+        let mut take = |peers: Vec<SocketAddr>| search.take_named(1, None, peers.into_iter());
+        assert_eq!(take(vec![peer(1), peer(1), peer(2)]).len(), 2);
+        assert_eq!(take(vec![peer(2), peer(3)]), [peer(3)]);
+        let mut other_port = peer(3);
+        other_port.set_port(1);
+        assert_eq!(take(vec![other_port]), []);
+        assert_eq!(take((0..9999).map(peer).collect()).len(), PEERS_PER_INFORMANT);
+        let all = search.take_new(1, usize::MAX, (0..9999).map(peer)).len();
+        assert_eq!(all, MAX_LOOKUP_PEERS - 3 - PEERS_PER_INFORMANT);
         assert!(search.memory() <= 64 * 1024, "{}", search.memory());
     }
 

@@ -7,11 +7,12 @@ use bt_types::InfoHashV1;
 use rand::RngExt as _;
 
 use super::Dht;
+use crate::address::is_local;
 use crate::bloom::BLOOM_LENGTH;
 use crate::message::{
     Body, ErrorCode, Message, Method, Nodes, Query, Reply, Values, Want, push_node,
 };
-use crate::table::{Closest, K};
+use crate::table::{Closest, K, Node};
 use crate::throttle::Standing;
 use crate::tokens::TOKEN_LENGTH;
 use crate::{Family, NodeId};
@@ -267,6 +268,8 @@ impl Dht {
             (true, Family::V6) => want.v6,
         };
         let other = if own == Family::V4 { Family::V6 } else { Family::V4 };
+        let names_local = is_local(asker.address.ip());
+        let wanted = |node: &Node| node.is_good() && (names_local || !is_local(node.address.ip()));
         let mut used = 0;
         for family in [own, other].into_iter().filter(|family| wants(*family)) {
             let (out, entry) = match family {
@@ -276,7 +279,7 @@ impl Dht {
             let left = room.saturating_sub(used + b"6:nodes6304:".len());
             let mut found = Closest::default();
             if let Some(overlay) = self.overlay(family) {
-                overlay.table.closest(&target, true, &mut found);
+                overlay.table.closest(&target, wanted, &mut found);
             }
             for node in found.iter().take(K.min(left / entry)) {
                 push_node(&node.id, node.address, out);

@@ -143,7 +143,7 @@ impl Overlay {
     pub(super) fn seed(&self, walk: &mut Lookup) -> bool {
         let target = walk.target();
         let mut found = Closest::default();
-        self.table.closest(&target, false, &mut found);
+        self.table.closest(&target, |_| true, &mut found);
         let mut added = 0;
         for node in found.iter() {
             added += usize::from(walk.add((node.id, node.address), None));
@@ -240,11 +240,11 @@ impl Overlay {
         live.chain(self.known.iter().copied())
     }
 
-    /// Returns an address of the family.
-    pub(super) fn any_address(&self) -> IpAddr {
+    /// Returns an address of the family to which everything may be named.
+    pub(super) fn own_address(&self) -> IpAddr {
         match self.family {
-            Family::V4 => Ipv4Addr::UNSPECIFIED.into(),
-            Family::V6 => Ipv6Addr::UNSPECIFIED.into(),
+            Family::V4 => Ipv4Addr::LOCALHOST.into(),
+            Family::V6 => Ipv6Addr::LOCALHOST.into(),
         }
     }
 

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::Dht;
+use super::overlay::Origin;
 use crate::address::{FAMILIES, is_local, is_peer, is_usable};
 use crate::calls::{Call, Stage};
 use crate::message::{ErrorCode, Nodes, Reply, Values};
@@ -57,18 +58,22 @@ impl Dht {
         if is_changed || reply.id == overlay.id() {
             // A node that changes its id may be anywhere it likes.
             overlay.table.evict_at(from);
-            let excused = reply.id != overlay.id() && reply.id.fits_address(from.ip());
+            let excused = reply.id != overlay.id() && reply.id.is_compliant(from.ip());
             self.budget.record_mismatch(now, from, excused);
         }
         let is_router = call.purpose == Purpose::Contact { is_router: true };
         let is_ignored = self.budget.is_ignored(now, from);
-        if !is_router && !is_ignored {
-            self.add_to_table(now, reply.id, from, rtt);
-        }
         if call.expected.is_some_and(|expected| expected != reply.id) {
             self.counters.mismatched += 1;
+            if !is_ignored {
+                // It enters the table when it answers with this id again.
+                self.add_contact(from, Origin::Peer);
+            }
             self.use_mismatch(now, call, reply, is_ignored);
             return;
+        }
+        if !is_router && !is_ignored {
+            self.add_to_table(now, reply.id, from, rtt);
         }
         if let Some(ip) = ip {
             self.handle_vote(now, from, ip);
@@ -150,6 +155,7 @@ impl Dht {
             item.handle_reply(from, reply);
         }
         let local = self.accept_local && is_local(from.ip());
+        let own = self.overlay(Family::of(from)).and_then(|overlay| overlay.votes.address());
         let values = reply.values.into_iter().flat_map(Values::iter);
         let values = values.filter(|peer| is_peer(*peer, local));
         match (search.goal, reply.seeds, reply.peers) {
@@ -160,7 +166,7 @@ impl Dht {
                 values.for_each(|peer| search.count_peer(peer));
             }
             (Goal::Peers { .. }, ..) => {
-                let addresses = search.take_new(self.secret, values);
+                let addresses = search.take_named(self.secret, own, values);
                 if !addresses.is_empty() {
                     self.push_event(Event::Peers { lookup: key, from: Some(from), addresses });
                 }
@@ -214,6 +220,9 @@ impl Dht {
 
     /// A node refused a query: it is there, but of no use for it.
     pub(super) fn handle_error(&mut self, now: Duration, call: &Call<Purpose>, code: i64) {
+        if let (Some(overlay), Some(id)) = (self.overlay_mut(Family::of(call.to)), call.expected) {
+            overlay.table.handle_error(now, &id, call.to);
+        }
         let conflicts = [ErrorCode::CasMismatch, ErrorCode::OldSequenceNumber];
         if let Purpose::Store(key) = call.purpose
             && conflicts.iter().any(|conflict| conflict.number() == code)
@@ -227,7 +236,7 @@ impl Dht {
     fn handle_vote(&mut self, now: Duration, voter: SocketAddr, seen: SocketAddr) {
         let Some(overlay) = self.overlays[Family::of(voter).index()].as_mut() else { return };
         let Some(ip) = overlay.votes.handle(now, voter, seen.ip()) else { return };
-        if !overlay.id().fits_address(ip) {
+        if !overlay.id().is_compliant(ip) {
             let id = NodeId::for_address(ip, &mut self.rng);
             overlay.table.set_own(id);
             let is_first = self

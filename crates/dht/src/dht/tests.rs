@@ -28,7 +28,7 @@ fn fill(search: &mut Search, rng: &mut ChaCha8Rng) {
             }
         }
     }
-    search.take_new(1, (0..3000).map(v6));
+    search.take_new(1, usize::MAX, (0..3000).map(v6));
 }
 
 /// The limits of all parts together keep the promise of the whole.

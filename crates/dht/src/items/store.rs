@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::{ITEM_LENGTH, Item, ItemError, SALT_LENGTH};
 use crate::NodeId;
-use crate::address::{Group, host};
+use crate::address::{Group, owner};
 use crate::message::ErrorCode;
 use crate::rate::Rate;
 
@@ -14,7 +14,7 @@ use crate::rate::Rate;
 pub const MAX_ITEMS: usize = 700;
 /// How long an item is kept after it was last put.
 pub const ITEM_LIFETIME: Duration = Duration::from_secs(2 * 60 * 60);
-/// The most items that an IP address may have put.
+/// The most items that an IP address (IPv6: a /64) may have put.
 pub const ITEMS_AN_ADDRESS: usize = 16;
 /// The signatures that are verified per second, and the burst.
 const VERIFY_RATE: u32 = 50;
@@ -91,7 +91,7 @@ impl ItemStore {
             return Err(PutRefused::Silently);
         }
         item.verify().map_err(|error| PutRefused::With(code(error)))?;
-        let owner = host(from);
+        let owner = owner(from);
         self.make_room(&target, owner).map_err(PutRefused::With)?;
         self.items.insert(target, Stored { item, owner, put: now });
         Ok(())

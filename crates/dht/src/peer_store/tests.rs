@@ -34,9 +34,10 @@ fn address_has_one_entry_per_torrent() {
         store.announce(now, hash(1), peer.parse().unwrap(), false).unwrap();
     }
     assert_eq!(
-        values(&store, "45.9.9.9", false, 0, 999),
+        values(&store, "10.9.9.9", false, 0, 999),
         ["45.0.0.1:2000", "10.0.0.1:1", "10.0.0.1:2"]
     );
+    assert_eq!(values(&store, "45.9.9.9", false, 0, 999), ["45.0.0.1:2000"], "no local ones");
     assert_eq!(values(&store, "2a00::9", false, 0, 999), ["[2a00::1]:5"]);
     assert_eq!((store.hash_count(), store.peer_count()), (1, 4));
 }
@@ -96,6 +97,28 @@ fn peers_of_a_torrent_are_limited() {
     assert!(store.accepts(hash(1), at(3)), "its announce is renewed");
     assert_eq!(store.announce(Duration::ZERO, hash(1), at(3), true), Ok(()));
     assert_eq!(store.peer_count(), MAX_PEERS_EACH);
+}
+
+#[test]
+fn ipv6_network_does_not_close_a_torrent() {
+    let mut store = store();
+    let v6 = |net: u32, last: u32| {
+        let ip = 0x2a00 << 112 | u128::from(net) << 64 | u128::from(last);
+        SocketAddr::from((std::net::Ipv6Addr::from_bits(ip), 1))
+    };
+    for last in 0..1000 {
+        let now = Duration::from_secs(last.into());
+        assert_eq!(store.announce(now, hash(1), v6(1, last), false), Ok(()));
+    }
+    assert_eq!(store.peer_count(), 4);
+    let newest = values(&store, "2a00::1", false, 0, 999);
+    assert!(newest.contains(&v6(1, 999).to_string()), "{newest:?}");
+    for net in 2..=MAX_PEERS_EACH as u32 - 3 {
+        assert_eq!(store.announce(Duration::ZERO, hash(1), v6(net, 1), false), Ok(()));
+    }
+    assert!(!store.accepts(hash(1), v6(9999, 1)));
+    assert!(store.accepts(hash(1), v6(1, 5)), "it takes the place of another of its network");
+    assert!(store.accepts(hash(1), at(1)), "IPv4 has places of its own");
 }
 
 #[test]

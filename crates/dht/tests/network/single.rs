@@ -603,3 +603,111 @@ fn family_without_route_rests() {
     let sent = bench.wait(Duration::from_secs(600));
     assert!(sent.iter().any(|(to, _)| to.is_ipv6()));
 }
+
+#[test]
+fn own_announce_is_not_a_peer_found() {
+    let mut bench = Bench::new(&config());
+    // Eight networks see us at one address.
+    let ours = at("45.9.9.9:6881");
+    for number in 0..12 {
+        let (id, address) = node(number);
+        bench.dht.ping(bench.now, address);
+        for (to, sent) in bench.drain() {
+            let mut bytes = Vec::new();
+            let body = Body::Reply(Reply::new(id));
+            let transaction = sent.message().transaction;
+            Message { transaction, body, ip: Some(ours), read_only: false, version: None }
+                .encode(&mut bytes);
+            bench.send(to, &bytes);
+        }
+    }
+    assert_eq!(bench.dht.external_address()[0], Some(ours.ip()));
+    let announce = Announce::Port { port: 7000, seed: false };
+    let key = bench.dht.find_peers(bench.now, HASH, announce);
+    bench.play(Duration::from_secs(5), |to, _| {
+        let number = (0..12).find(|number| node(*number).1 == to)?;
+        let peers = vec![at("45.9.9.9:7000"), at("45.8.8.8:7000")];
+        Some(Script { id: node(number).0, nodes: Vec::new(), peers })
+    });
+    assert_eq!(bench.peers(key), [at("45.8.8.8:7000")]);
+}
+
+#[test]
+fn hostile_nodes_do_not_fill_the_list_of_peers() {
+    let mut bench = Bench::new(&config());
+    bench.meet(20);
+    let key = bench.dht.find_peers(bench.now, HASH, Announce::No);
+    bench.play(Duration::from_secs(20), |to, _| {
+        let number = (0..20).find(|number| node(*number).1 == to)?;
+        let peer = |last: u8| SocketAddr::from(([60, number as u8, 1, last], 7000));
+        let mut peers: Vec<_> = (0..100).map(peer).collect();
+        if number == 19 {
+            peers = vec![at("45.8.8.8:7000")];
+        }
+        Some(Script { id: node(number).0, nodes: (0..20).map(node).collect(), peers })
+    });
+    let peers = bench.peers(key);
+    let most = (0..20).map(|net| {
+        let of_net = |peer: &&SocketAddr| peer.to_string().starts_with(&format!("60.{net}."));
+        peers.iter().filter(of_net).count()
+    });
+    assert_eq!(most.max(), Some(50));
+}
+
+#[test]
+fn local_addresses_are_named_to_local_askers_only() {
+    let mut bench = Bench::new(&config());
+    bench.meet(3);
+    let local = (NodeId([0x99; 20]), at("192.168.1.7:6881"));
+    bench.meet_at(local);
+    let answer = bench.ask(local.1, local.0, get_peers(false)).expect("a reply");
+    let token = answer.reply().token.expect("a token").to_vec();
+    let announce =
+        Method::AnnouncePeer { info_hash: HASH, port: Some(5000), seed: false, token: &token };
+    bench.ask(local.1, local.0, announce).expect("a reply");
+    for (asker, nodes, peers) in [("192.168.1.9:6881", 4, 1), ("45.1.2.3:6881", 3, 0)] {
+        let answer = bench.ask(at(asker), NodeId([8; 20]), get_peers(false)).expect("a reply");
+        let reply = answer.reply();
+        assert_eq!(reply.nodes.map_or(0, |nodes| nodes.iter().count()), nodes, "{asker}");
+        assert_eq!(reply.values.map_or(0, |values| values.iter().count()), peers, "{asker}");
+    }
+}
+
+#[test]
+fn misnamed_node_enters_the_table_once_it_repeats_its_id() {
+    let mut bench = Bench::new(&config());
+    bench.meet(1);
+    let named = (NodeId(HASH.0), node(5).1);
+    bench.dht.find_nodes(bench.now, HASH.into());
+    let mut seen = Vec::new();
+    for _ in 0..3 {
+        for (to, sent) in bench.drain() {
+            let reply = if to == node(0).1 {
+                Script { id: node(0).0, nodes: vec![named], peers: Vec::new() }
+            } else {
+                seen.push(bench.dht.status().nodes_v4);
+                Script { id: node(5).0, nodes: Vec::new(), peers: Vec::new() }
+            };
+            let bytes = reply.encode(sent.message().transaction);
+            bench.dht.handle_datagram(bench.now, to, &bytes);
+        }
+    }
+    assert_eq!(seen, [1, 1], "it is asked again, and is not in the table before");
+    assert_eq!(bench.dht.status().nodes_v4, 2);
+}
+
+#[test]
+fn node_that_answers_errors_is_checked_rarely() {
+    let mut bench = Bench::new(&config());
+    bench.meet(1);
+    let mut checks = 0;
+    let end = bench.now + Duration::from_secs(3600);
+    while bench.now < end {
+        for (to, sent) in bench.wait(Duration::from_secs(1)) {
+            checks += u32::from(matches!(sent.query().method, Method::Ping));
+            let bytes = encode(sent.message().transaction, Body::Error(203));
+            bench.send(to, &bytes);
+        }
+    }
+    assert!(checks <= 6, "{checks}");
+}
