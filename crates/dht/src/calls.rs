@@ -106,9 +106,15 @@ impl<P: Clone> Calls<P> {
     /// can answer.
     pub(crate) fn take(&mut self, transaction: &[u8], from: SocketAddr) -> Option<Call<P>> {
         let transaction = u32::from_be_bytes(transaction.try_into().ok()?);
-        let call = self.calls.get(&transaction).filter(|call| call.to == from)?;
+        self.calls.get(&transaction).filter(|call| call.to == from)?;
+        self.remove(transaction)
+    }
+
+    /// Forgets a call.
+    pub(crate) fn remove(&mut self, transaction: u32) -> Option<Call<P>> {
+        let call = self.calls.remove(&transaction)?;
         self.timers.remove(&(call.next, transaction));
-        self.calls.remove(&transaction)
+        Some(call)
     }
 
     /// Records how long an answer took.

@@ -37,6 +37,8 @@ use replies::Purpose;
 pub const MAX_LOOKUPS: usize = 16;
 /// The most that wait. A further one is over at once.
 pub const MAX_QUEUED_LOOKUPS: usize = 1_024;
+/// The most lookups for items, and puts, that wait. Each holds an item.
+const MAX_QUEUED_ITEMS: usize = 64;
 /// The most bytes that a node uses.
 pub const DHT_MEMORY: usize = 4 * 1024 * 1024;
 
@@ -90,8 +92,9 @@ impl Dht {
         let mut overlay = |family: Family, is_on: bool, id: Option<NodeId>| {
             let id = id.unwrap_or_else(|| NodeId::random(&mut rng));
             is_on.then(|| {
-                let nodes =
-                    saved.nodes.iter().filter(|(_, address)| Family::of(*address) == family);
+                let nodes = saved.nodes.iter().filter(|(_, address)| {
+                    Family::of(*address) == family && is_usable(*address, config.accept_local)
+                });
                 Overlay::new(family, id, nodes.copied())
             })
         };
@@ -309,18 +312,40 @@ impl Dht {
 
     /// Starts a search, or queues it.
     fn start(&mut self, now: Duration, goal: Goal, target: NodeId) -> LookupKey {
-        let key = self.take_key();
+        let search = self.search(now, goal, target);
+        self.enqueue(search)
+    }
+
+    /// Makes a search in all families.
+    fn search(&self, now: Duration, goal: Goal, target: NodeId) -> Search {
         let walk = |family| self.overlay(family).map(|_| Lookup::new(target, goal.stores()));
-        let search = Search::new(now, goal, FAMILIES.map(walk));
+        Search::new(now, goal, FAMILIES.map(walk))
+    }
+
+    fn enqueue(&mut self, search: Search) -> LookupKey {
         let running = self.searches.values().filter(|search| !search.goal.is_own()).count();
         if running < MAX_LOOKUPS {
+            let key = self.take_key();
             self.searches.insert(key, search);
-        } else if self.queue.len() < MAX_QUEUED_LOOKUPS {
-            self.queue.push_back((key, search));
-        } else {
-            self.push_event(Event::Done { lookup: key, stats: Stats::default() });
+            return key;
         }
+        let queued = |other: &&(_, Search)| other.1.goal.is_item();
+        let is_full = self.queue.len() >= MAX_QUEUED_LOOKUPS
+            || search.goal.is_item()
+                && self.queue.iter().filter(queued).count() >= MAX_QUEUED_ITEMS;
+        if is_full {
+            return self.refuse_lookup();
+        }
+        let key = self.take_key();
+        self.queue.push_back((key, search));
         key
+    }
+
+    /// Returns the key of a lookup that is over at once.
+    fn refuse_lookup(&mut self) -> LookupKey {
+        let lookup = self.take_key();
+        self.push_event(Event::Done { lookup, stats: Stats::default() });
+        lookup
     }
 
     fn take_key(&mut self) -> LookupKey {

@@ -49,6 +49,15 @@ impl Goal {
         matches!(self, Self::Join | Self::Refresh)
     }
 
+    /// Whether an item is looked for or put.
+    pub(crate) fn is_item(&self) -> bool {
+        #[cfg(feature = "items")]
+        if matches!(self, Self::Get | Self::Put) {
+            return true;
+        }
+        false
+    }
+
     /// Whether something is stored at the end.
     pub(crate) fn stores(&self) -> bool {
         #[cfg(feature = "items")]

@@ -8,8 +8,8 @@ use crate::lookup::Lookup;
 use crate::search::{Goal, Search};
 use crate::{Event, Family};
 
-/// The time between two checks of nodes of the table. With a full table each node is checked within
-/// half an hour.
+/// The time between two checks of nodes, of either table. With one full table each node is checked
+/// within half an hour, with two within an hour.
 const CHECK_GAP: Duration = Duration::from_secs(4);
 /// The time between two lookups that fill the table, once it has been filled.
 const REFRESH_EVERY: Duration = Duration::from_secs(15 * 60);
@@ -39,6 +39,8 @@ pub(super) struct Schedule {
     /// When the budget allows what waits for it.
     blocked: Option<Duration>,
     check: Duration,
+    /// The family whose turn it is.
+    check_family: usize,
     /// By family.
     refresh: [Duration; 2],
     /// How many refreshes of a family there were since the start, or since our id changed.
@@ -65,6 +67,7 @@ impl Schedule {
             next: Duration::ZERO,
             blocked: None,
             check: Duration::ZERO,
+            check_family: 0,
             refresh: [Duration::ZERO; 2],
             refreshes: [0; 2],
             expire: EXPIRE_EVERY,
@@ -268,14 +271,18 @@ impl Dht {
             return;
         }
         self.schedule.check = now + CHECK_GAP;
-        for family in FAMILIES {
+        let first = self.schedule.check_family;
+        for at in [first, 1 - first] {
+            let family = FAMILIES[at];
             if self.is_held(now, family) {
                 continue;
             }
             let due =
                 self.overlay_mut(family).and_then(|overlay| overlay.table.take_questionable(now));
             if let Some((id, address)) = due {
+                self.schedule.check_family = 1 - at;
                 self.send_check(now, id, address);
+                return;
             }
         }
     }

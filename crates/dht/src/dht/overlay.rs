@@ -5,7 +5,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use crate::address::{host, is_local};
-use crate::lookup::Lookup;
+use crate::lookup::{Lookup, Named};
+use crate::state::SAVED_NODES;
 use crate::table::{Closest, K, Table};
 use crate::votes::Votes;
 use crate::{Family, NodeId};
@@ -59,8 +60,10 @@ pub(super) struct Overlay {
     family: Family,
     pub(super) table: Table,
     pub(super) votes: Votes,
-    /// Nodes that have not answered us: saved ones, and those that routers and contacts named.
-    known: VecDeque<(NodeId, SocketAddr)>,
+    /// Nodes that have not answered us: those that an earlier launch saved, and those that routers and
+    /// contacts named.
+    saved: VecDeque<Named>,
+    known: VecDeque<Named>,
     /// In the order of their origins.
     pub(super) contacts: VecDeque<Contact>,
     /// The last contacts, to be asked again if nobody else is known.
@@ -85,16 +88,13 @@ impl Default for Hold {
 }
 
 impl Overlay {
-    pub(super) fn new(
-        family: Family,
-        id: NodeId,
-        saved: impl Iterator<Item = (NodeId, SocketAddr)>,
-    ) -> Self {
+    pub(super) fn new(family: Family, id: NodeId, saved: impl Iterator<Item = Named>) -> Self {
         Self {
             family,
             table: Table::new(id),
             votes: Votes::default(),
-            known: saved.take(MAX_KNOWN).collect(),
+            saved: saved.take(SAVED_NODES).collect(),
+            known: VecDeque::new(),
             contacts: VecDeque::new(),
             named: VecDeque::new(),
             askers: VecDeque::new(),
@@ -136,7 +136,7 @@ impl Overlay {
 
     /// Whether there is anybody to ask.
     pub(super) fn is_empty(&self) -> bool {
-        self.table.len() == 0 && self.known.is_empty() && self.contacts.is_empty()
+        self.table.len() == 0 && self.unproven().next().is_none() && self.contacts.is_empty()
     }
 
     /// Adds the closest nodes that `walk` does not know. Returns whether there were any.
@@ -150,7 +150,7 @@ impl Overlay {
         }
         if added == 0 {
             // Nodes that never answered are asked only when those that did are not enough.
-            let mut known: Vec<_> = self.known.iter().collect();
+            let mut known: Vec<_> = self.unproven().collect();
             known.sort_by_key(|(id, _)| target.distance(id));
             for named in known {
                 added += usize::from(walk.add(*named, None));
@@ -164,7 +164,7 @@ impl Overlay {
 
     /// Remembers a node that somebody named.
     pub(super) fn add_known(&mut self, id: NodeId, address: SocketAddr) {
-        let is_known = self.known.iter().any(|(_, other)| *other == address);
+        let is_known = self.unproven().any(|(_, other)| *other == address);
         if is_known || self.table.contains(&id, address) {
             return;
         }
@@ -176,7 +176,13 @@ impl Overlay {
 
     /// Forgets a node that answered, and is in the table, or failed.
     pub(super) fn remove_known(&mut self, address: SocketAddr) {
+        self.saved.retain(|(_, other)| *other != address);
         self.known.retain(|(_, other)| *other != address);
+    }
+
+    /// Returns the nodes that have not answered us.
+    fn unproven(&self) -> impl Iterator<Item = &Named> {
+        self.saved.iter().chain(&self.known)
     }
 
     /// Remembers an address to be asked. If there are too many, one of the least valuable origin is
@@ -235,9 +241,9 @@ impl Overlay {
 
     /// Returns the nodes worth saving: those closest to us first, then the unverified ones, so that
     /// a short launch does not lose them.
-    pub(super) fn nodes_to_save(&self) -> impl Iterator<Item = (NodeId, SocketAddr)> {
+    pub(super) fn nodes_to_save(&self) -> impl Iterator<Item = Named> {
         let live = self.table.iter().map(|node| (node.id, node.address));
-        live.chain(self.known.iter().copied())
+        live.chain(self.unproven().copied())
     }
 
     /// Returns an address of the family to which everything may be named.
@@ -250,7 +256,7 @@ impl Overlay {
 
     pub(super) fn memory(&self) -> usize {
         self.table.memory()
-            + self.known.capacity() * size_of::<(NodeId, SocketAddr)>()
+            + (self.saved.capacity() + self.known.capacity()) * size_of::<Named>()
             + self.contacts.capacity() * size_of::<Contact>()
             + self.named.capacity() * size_of::<SocketAddr>()
             + self.askers.capacity() * size_of::<Asker>()
@@ -308,6 +314,19 @@ mod tests {
             overlay.contacts.iter().take(6).map(|contact| contact.address).collect();
         assert_eq!(first, [at(300), at(301), at(200), at(201), at(202), at(0)]);
         assert_eq!(overlay.contacts.len(), MAX_CONTACTS);
+    }
+
+    #[test]
+    fn named_nodes_do_not_displace_saved_ones() {
+        let saved: Vec<_> =
+            (0..50).map(|number| (NodeId([number as u8; 20]), at(number))).collect();
+        let mut overlay = Overlay::new(Family::V4, NodeId([0; 20]), saved.iter().copied());
+        for number in 100..100 + 2 * MAX_KNOWN as u32 {
+            overlay.add_known(NodeId([9; 20]), at(number));
+        }
+        assert_eq!(overlay.nodes_to_save().take(50).collect::<Vec<_>>(), saved);
+        overlay.remove_known(at(3));
+        assert_eq!(overlay.nodes_to_save().count(), 49 + MAX_KNOWN);
     }
 
     #[test]

@@ -295,8 +295,7 @@ impl Dht {
     }
 
     pub(super) fn send_ping(&mut self, now: Duration, address: SocketAddr, key: LookupKey) -> bool {
-        is_usable(address, self.accept_local)
-            && matches!(self.send(now, address, None, Method::Ping, Purpose::Ping(key)), Sent::Yes)
+        matches!(self.send(now, address, None, Method::Ping, Purpose::Ping(key)), Sent::Yes)
     }
 
     /// Checks whether a node is still there. Returns `false` if the budget for all queries does not
@@ -330,7 +329,7 @@ impl Dht {
         purpose: Purpose,
     ) -> Sent {
         let Some(overlay) = &self.overlays[Family::of(to).index()] else { return Sent::No };
-        if overlay.held_until(now).is_some() {
+        if overlay.held_until(now).is_some() || !is_usable(to, self.accept_local) {
             return Sent::No;
         }
         let own = overlay.id();
@@ -357,7 +356,8 @@ impl Dht {
             version: self.version.as_ref().map(<[u8; 4]>::as_slice),
         };
         let Some(length) = self.outbox.push(to, MAX_QUERY, |out| message.encode(out)) else {
-            return Sent::Yes;
+            self.calls.remove(transaction);
+            return Sent::No;
         };
         self.budget.record_query(now, to, is_known);
         self.schedule.record_query(now);

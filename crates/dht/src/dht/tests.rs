@@ -65,8 +65,24 @@ fn full_node_fits_its_memory() {
     }
     for number in 0..2 * MAX_QUEUED_LOOKUPS as u32 {
         let announce = Announce::Port { port: 7000, seed: false };
-        dht.start(now, Goal::Peers { hash: hash(number), announce }, hash(number).into());
+        // The longest of those that run and of those that wait.
+        let goal = match number {
+            0..16 => Goal::Peers { hash: hash(number), announce },
+            _ => Goal::Scrape { hash: hash(number) },
+        };
+        #[cfg(feature = "items")]
+        if goal == (Goal::Scrape { hash: hash(number) }) && number < 1000 {
+            let value = format!("996:{number:0996}").into_bytes();
+            dht.put(now, crate::Item::immutable(value).expect("an item"), None);
+            dht.events.clear();
+        }
+        dht.start(now, goal, hash(number).into());
         dht.events.clear();
+    }
+    #[cfg(feature = "items")]
+    {
+        let items = dht.queue.iter().filter(|(_, search)| search.goal.is_item()).count();
+        assert_eq!(items, MAX_QUEUED_ITEMS);
     }
     dht.searches.values_mut().for_each(|search| fill(search, &mut rng));
     let longest = dht.searches.values().map(Search::memory).max();

@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use super::*;
-use crate::message::ErrorCode;
+use crate::message::{Body, ErrorCode, Message, Method, MutablePut, Query};
 
 const VALUE: &[u8] = b"12:Hello World!";
 const KEY: &str = "77ff84905a91936367c01360803104f92432fcd904a43511876df5cdf3e7e548";
@@ -84,6 +84,26 @@ fn values_must_be_canonical() {
         assert_eq!(item, Err(ItemError::NotCanonical), "{value}");
     }
     assert!(Item::immutable(b"d1:ai2e1:bi1ee".to_vec()).is_ok());
+    let nested = |depth: usize| ["l".repeat(depth), "e".repeat(depth)].concat().into_bytes();
+    let flat = |count: usize| format!("l{}e", "le".repeat(count)).into_bytes();
+    for (make, most) in
+        [(&nested as &dyn Fn(usize) -> Vec<u8>, VALUE_DEPTH), (&flat, VALUE_TOKENS / 2 - 1)]
+    {
+        assert!(Item::immutable(make(most)).is_ok());
+        assert_eq!(Item::immutable(make(most + 1)), Err(ItemError::NotCanonical));
+        // A node reads a message with the largest.
+        let value = make(most);
+        let item = Item::sign(&[1; 32], vec![1; SALT_LENGTH], 1, value.clone()).unwrap();
+        let Item::Mutable { key, salt, seq, signature, .. } = &item else { panic!("mutable") };
+        let mutable = Some(MutablePut { key, salt, seq: *seq, cas: Some(1), signature });
+        let method = Method::Put { token: b"token", value: &value, mutable };
+        let body = Body::Query(Query { id: NodeId([1; 20]), method });
+        let mut out = Vec::new();
+        Message { transaction: b"tttt", body, ip: None, read_only: true, version: Some(b"XX01") }
+            .encode(&mut out);
+        let read = Message::decode(&out).unwrap();
+        assert!(matches!(read.body, Body::Query(Query { method: Method::Put { .. }, .. })));
+    }
 }
 
 fn at(ip: u32) -> SocketAddr {
@@ -130,6 +150,15 @@ fn items_are_limited_and_farthest_goes() {
         assert!(put(number, 1).0);
     }
     assert!(!put(ITEMS_AN_ADDRESS, 1).0, "one address has too many");
+    let v6 = |last: u16| {
+        SocketAddr::from((std::net::Ipv6Addr::new(0x2a00, 1, 2, 3, 0, 0, 0, last), 6881))
+    };
+    let mut of_net = ItemStore::new(NodeId([0; 20]));
+    let stored = (0..100_u16).filter(|last| {
+        let item = Item::immutable(format!("i{last}e").into_bytes()).unwrap();
+        of_net.put(Duration::ZERO, v6(*last), item, Signed { cas: None }).is_ok()
+    });
+    assert_eq!(stored.count(), ITEMS_AN_ADDRESS, "an IPv6 /64 is one owner");
     for number in ITEMS_AN_ADDRESS..MAX_ITEMS {
         assert!(put(number, 1000 + number as u32).0);
     }

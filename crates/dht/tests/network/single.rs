@@ -711,3 +711,41 @@ fn node_that_answers_errors_is_checked_rarely() {
     }
     assert!(checks <= 6, "{checks}");
 }
+
+#[test]
+fn local_addresses_are_not_asked_unless_accepted() {
+    let local = at("192.168.1.7:6881");
+    for (accept_local, expected) in [(true, true), (false, false)] {
+        let nodes = vec![(NodeId([9; 20]), local), (NodeId([8; 20]), at("45.1.1.1:0"))];
+        let state = Some(State { nodes, ..State::default() });
+        let mut bench = Bench::new(&Config { accept_local, state, ..config() });
+        // It also asks us, and is a candidate for the table.
+        bench.ask(local, NodeId([9; 20]), Method::Ping).expect("a reply");
+        bench.dht.handle_node(bench.now, local);
+        bench.dht.ping(bench.now, local);
+        let mut sent = bench.drain();
+        sent.extend(bench.wait(Duration::from_secs(120)));
+        assert_eq!(sent.iter().any(|(to, _)| *to == local), expected);
+        assert!(sent.iter().all(|(to, _)| to.port() != 0));
+    }
+}
+
+#[test]
+fn checks_of_both_families_share_a_rate() {
+    let mut bench = Bench::new(&config());
+    bench.meet(100);
+    for number in 0..100_u16 {
+        let ip = std::net::Ipv6Addr::new(0x2a00 + number, 1, 0, 0, 0, 0, 0, 1);
+        bench.meet_at((node(number).0, SocketAddr::from((ip, 6881))));
+        bench.now += Duration::from_millis(150);
+    }
+    assert_eq!(bench.dht.status().nodes_v6, 100);
+    bench.wait(Duration::from_secs(14 * 60));
+    let mut checks = [0, 0];
+    for (to, sent) in bench.wait(Duration::from_secs(5 * 60)) {
+        if matches!(sent.query().method, Method::Ping) {
+            checks[usize::from(to.is_ipv6())] += 1;
+        }
+    }
+    assert!(checks[0] + checks[1] <= 5 * 60 / 4 + 1 && checks.iter().all(|count| *count >= 20));
+}
