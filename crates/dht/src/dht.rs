@@ -21,6 +21,7 @@ use crate::calls::Calls;
 use crate::event::Counters;
 use crate::lookup::Lookup;
 use crate::message::{Body, Message};
+use crate::node_id::OwnIds;
 use crate::outbox::Outbox;
 use crate::peer_store::PeerStore;
 use crate::search::{Goal, Search};
@@ -102,7 +103,6 @@ impl Dht {
             overlay(Family::V4, config.v4, config.id_v4.or(saved.id_v4)),
             overlay(Family::V6, config.v6, config.id_v6.or(saved.id_v6)),
         ];
-        let own = overlays.iter().flatten().next().map_or(NodeId([0; 20]), Overlay::id);
         let start = Duration::ZERO;
         Self {
             secret: rng.random(),
@@ -111,9 +111,9 @@ impl Dht {
             budget: SendBudget::new(start, config.throttle),
             throttle: Throttle::new(start, rng.random(), config.throttle),
             tokens: Tokens::new(start, &mut rng),
-            peers: PeerStore::new(own),
+            peers: PeerStore::default(),
             #[cfg(feature = "items")]
-            items: crate::items::ItemStore::new(own),
+            items: crate::items::ItemStore::new(),
             searches: BTreeMap::new(),
             queue: VecDeque::new(),
             next_key: 0,
@@ -308,6 +308,10 @@ impl Dht {
     /// Returns our address as other nodes see it, for IPv4 and IPv6.
     pub fn external_address(&self) -> [Option<IpAddr>; 2] {
         FAMILIES.map(|family| self.overlay(family)?.votes.address())
+    }
+
+    fn own_ids(&self) -> OwnIds {
+        OwnIds(self.node_ids())
     }
 
     /// Starts a search, or queues it.

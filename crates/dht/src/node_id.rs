@@ -106,6 +106,17 @@ impl NodeId {
     }
 }
 
+/// Our ids, in each DHT where we have one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct OwnIds(pub(crate) [Option<NodeId>; 2]);
+
+impl OwnIds {
+    /// Returns how far `target` is from the closer one.
+    pub(crate) fn distance(&self, target: &NodeId) -> Option<Distance> {
+        self.0.iter().flatten().map(|own| own.distance(target)).min()
+    }
+}
+
 impl From<InfoHashV1> for NodeId {
     fn from(hash: InfoHashV1) -> Self {
         Self(hash.0)

@@ -184,7 +184,9 @@ impl Dht {
         }
         let mut peer = asker.address;
         peer.set_port(port);
-        self.peers.announce(now, info_hash, peer, seed).map_err(|_| ErrorCode::Server)
+        let own = self.own_ids();
+        let stored = self.peers.announce(now, own, (info_hash, peer, seed));
+        stored.map_err(|_| ErrorCode::Server)
     }
 
     fn answer_get_peers(
@@ -200,10 +202,11 @@ impl Dht {
             return;
         };
         let target = info_hash.into();
+        let own_ids = self.own_ids();
         // Without a token the asker announces elsewhere (BEP 33).
         let token: Option<[u8; TOKEN_LENGTH]> = self
             .peers
-            .accepts(info_hash, asker.address)
+            .accepts(own_ids, info_hash, asker.address)
             .then(|| self.tokens.issue(now, asker.address, &id, &target, &mut self.rng));
         let filters = if scrape { self.peers.filters(info_hash) } else { None };
         let start = self.rng.random();

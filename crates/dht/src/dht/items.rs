@@ -120,7 +120,7 @@ impl Dht {
         if !self.tokens.is_valid(now, token, from, &id, &target, &mut self.rng) {
             return Some(Err(ErrorCode::Protocol));
         }
-        match self.items.put(now, from, item, Signed { cas }) {
+        match self.items.put(now, self.own_ids(), from, item, Signed { cas }) {
             Ok(()) => Some(Ok(())),
             Err(PutRefused::With(code)) => Some(Err(code)),
             Err(PutRefused::Silently) => None,

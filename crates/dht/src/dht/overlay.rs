@@ -121,10 +121,6 @@ impl Overlay {
         (now < self.hold.until).then_some(self.hold.until)
     }
 
-    pub(super) fn family(&self) -> Family {
-        self.family
-    }
-
     pub(super) fn id(&self) -> NodeId {
         self.table.own()
     }

@@ -239,17 +239,6 @@ impl Dht {
         if !overlay.id().is_compliant(ip) {
             let id = NodeId::for_address(ip, &mut self.rng);
             overlay.table.set_own(id);
-            let is_first = self
-                .overlays
-                .iter()
-                .flatten()
-                .next()
-                .is_some_and(|first| first.family() == Family::of(voter));
-            if is_first {
-                self.peers.set_own(id);
-                #[cfg(feature = "items")]
-                self.items.set_own(id);
-            }
             // The neighbourhood is another one now.
             self.schedule.restart(now, Family::of(voter));
         }

@@ -2,7 +2,9 @@ use std::time::Duration;
 
 use super::*;
 use crate::message::{Body, ErrorCode, Message, Method, MutablePut, Query};
+use crate::node_id::OwnIds;
 
+const OWN: OwnIds = OwnIds([Some(NodeId([0; 20])), None]);
 const VALUE: &[u8] = b"12:Hello World!";
 const KEY: &str = "77ff84905a91936367c01360803104f92432fcd904a43511876df5cdf3e7e548";
 
@@ -116,10 +118,10 @@ fn signed(seq: i64, value: &str) -> Item {
 
 #[test]
 fn versions_only_grow() {
-    let mut store = ItemStore::new(NodeId([0; 20]));
+    let mut store = ItemStore::new();
     let target = signed(1, "i1e").target();
     let mut put = |item: Item, cas: Option<i64>| {
-        let result = store.put(Duration::ZERO, at(1), item, Signed { cas });
+        let result = store.put(Duration::ZERO, OWN, at(1), item, Signed { cas });
         (result, store.get(&target).and_then(Item::seq))
     };
     let refused = |code| Err(PutRefused::With(code));
@@ -139,11 +141,11 @@ fn versions_only_grow() {
 
 #[test]
 fn items_are_limited_and_farthest_goes() {
-    let mut store = ItemStore::new(NodeId([0; 20]));
+    let mut store = ItemStore::new();
     let mut put = |number: usize, from: u32| {
         let item = Item::immutable(format!("i{number}e").into_bytes()).unwrap();
         let target = item.target();
-        let stored = store.put(Duration::ZERO, at(from), item, Signed { cas: None });
+        let stored = store.put(Duration::ZERO, OWN, at(from), item, Signed { cas: None });
         (stored.is_ok(), target, store.items.len(), store.items.keys().max().copied())
     };
     for number in 0..ITEMS_AN_ADDRESS {
@@ -153,10 +155,10 @@ fn items_are_limited_and_farthest_goes() {
     let v6 = |last: u16| {
         SocketAddr::from((std::net::Ipv6Addr::new(0x2a00, 1, 2, 3, 0, 0, 0, last), 6881))
     };
-    let mut of_net = ItemStore::new(NodeId([0; 20]));
+    let mut of_net = ItemStore::new();
     let stored = (0..100_u16).filter(|last| {
         let item = Item::immutable(format!("i{last}e").into_bytes()).unwrap();
-        of_net.put(Duration::ZERO, v6(*last), item, Signed { cas: None }).is_ok()
+        of_net.put(Duration::ZERO, OWN, v6(*last), item, Signed { cas: None }).is_ok()
     });
     assert_eq!(stored.count(), ITEMS_AN_ADDRESS, "an IPv6 /64 is one owner");
     for number in ITEMS_AN_ADDRESS..MAX_ITEMS {
@@ -179,7 +181,7 @@ fn items_are_limited_and_farthest_goes() {
 
 #[test]
 fn verifications_are_limited() {
-    let mut store = ItemStore::new(NodeId([0; 20]));
+    let mut store = ItemStore::new();
     let now = Duration::from_secs(10);
     let results = (0..200).map(|seq| {
         let from = at(seq << 8);
@@ -187,7 +189,7 @@ fn verifications_are_limited() {
         if let Item::Mutable { signature, .. } = &mut item {
             signature[0] ^= 1;
         }
-        store.put(now, from, item, Signed { cas: None })
+        store.put(now, OWN, from, item, Signed { cas: None })
     });
     let silent = results.filter(|result| *result == Err(PutRefused::Silently)).count();
     assert_eq!(silent, 150);
