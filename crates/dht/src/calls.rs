@@ -152,7 +152,7 @@ impl<P: Clone> Calls<P> {
         Some((call.stage, call.clone()))
     }
 
-    /// Has the calls to `address` fail at once.
+    /// Fails the calls to `address`.
     pub(crate) fn fail(&mut self, now: Duration, address: SocketAddr) {
         for (transaction, call) in self.calls.iter_mut().filter(|(_, call)| call.to == address) {
             self.timers.remove(&(call.next, *transaction));

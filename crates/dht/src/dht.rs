@@ -129,7 +129,7 @@ impl Dht {
         }
     }
 
-    /// A datagram came from `from`.
+    /// A datagram came from `from`. An IPv4-mapped IPv6 address must be converted to IPv4 first.
     pub fn handle_datagram(&mut self, now: Duration, from: SocketAddr, datagram: &[u8]) {
         self.counters.received += 1;
         let is_known = is_usable(from, true) && self.overlay(Family::of(from)).is_some();
@@ -205,7 +205,8 @@ impl Dht {
 
     /// Looks for peers of a torrent, and announces us if wanted. The lookup ends when the closest
     /// nodes have answered or are slower than others; with an announce, it waits for them up to
-    /// 1.5 s. Events: [`Event::Peers`], [`Event::Done`].
+    /// 1.5 s. Events: [`Event::Peers`], with [`MAX_LOOKUP_PEERS`](crate::MAX_LOOKUP_PEERS) peers in
+    /// all, then [`Event::Done`]: at once if [`MAX_QUEUED_LOOKUPS`] lookups wait.
     pub fn find_peers(
         &mut self,
         now: Duration,
@@ -218,21 +219,24 @@ impl Dht {
         key
     }
 
-    /// Counts the peers of a torrent (BEP 33). Events: [`Event::Scraped`], [`Event::Done`].
+    /// Counts the peers of a torrent (BEP 33). Events: [`Event::Scraped`], [`Event::Done`]; only
+    /// `Done`, at once, if [`MAX_QUEUED_LOOKUPS`] lookups wait.
     pub fn scrape(&mut self, now: Duration, info_hash: InfoHashV1) -> LookupKey {
         let key = self.start(now, Goal::Scrape { hash: info_hash }, info_hash.into());
         self.pump(now);
         key
     }
 
-    /// Looks for the nodes closest to `target`. Events: [`Event::Nodes`], [`Event::Done`].
+    /// Looks for the nodes closest to `target`. Events: [`Event::Nodes`], [`Event::Done`]; only `Done`,
+    /// at once, if [`MAX_QUEUED_LOOKUPS`] lookups wait.
     pub fn find_nodes(&mut self, now: Duration, target: NodeId) -> LookupKey {
         let key = self.start(now, Goal::Nodes, target);
         self.pump(now);
         key
     }
 
-    /// Asks the node at `address` for its id. Events: [`Event::Pong`], [`Event::Done`].
+    /// Asks the node at `address` for its id. Events: [`Event::Pong`], [`Event::Done`]; only `Done`, at
+    /// once and with no query asked, if the address can't be a node's or the budgets forbid it.
     pub fn ping(&mut self, now: Duration, address: SocketAddr) -> LookupKey {
         let key = self.take_key();
         if !self.send_ping(now, address, key) {
@@ -250,7 +254,7 @@ impl Dht {
         self.schedule.pump_soon();
     }
 
-    /// Sets whether we answer queries (BEP 43).
+    /// Sets whether we answer no queries. Ours say so then (BEP 43, `ro`).
     pub fn set_read_only(&mut self, read_only: bool) {
         self.read_only = read_only;
     }
@@ -275,7 +279,7 @@ impl Dht {
         self.events.pop_front()
     }
 
-    /// Returns when to call [`handle_timeout`](Self::handle_timeout).
+    /// Returns when to call [`handle_timeout`](Self::handle_timeout). Never `None`; the time may be past.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Duration> {
         let times = [self.calls.next_timeout(), Some(self.schedule.next())];

@@ -19,6 +19,10 @@ pub const MAX_LOOKUP_PEERS: usize = 2_000;
 /// The most of them that one node names.
 const PEERS_PER_INFORMANT: usize = 50;
 
+/// The most peers in a node's filter that is believed. No node stores that many, and a single full
+/// filter would hide all others.
+const MAX_FILTER_PEERS: f64 = 6_000.0;
+
 /// How long a search waits for the first node to become known.
 const FIRST_NODE_WAIT: Duration = Duration::from_secs(15);
 
@@ -162,11 +166,16 @@ impl Search {
         self.take_new(secret, PEERS_PER_INFORMANT, peers.filter(|peer| !is_own(peer)))
     }
 
-    /// Adds the filters of a reply.
+    /// Adds the filters of a reply, if they can be true.
     pub(crate) fn merge_filters(&mut self, seeds: &[u8; BLOOM_LENGTH], peers: &[u8; BLOOM_LENGTH]) {
-        if let Some(filters) = &mut self.filters {
-            filters.0.merge(seeds);
-            filters.1.merge(peers);
+        if let Some((all_seeds, all_peers)) = self.filters.as_deref_mut() {
+            for (all, filter) in [(all_seeds, seeds), (all_peers, peers)] {
+                let mut one = Bloom::default();
+                one.merge(filter);
+                if one.estimate() <= MAX_FILTER_PEERS {
+                    all.merge(filter);
+                }
+            }
         }
     }
 
@@ -241,7 +250,7 @@ mod tests {
         let mut seeds = Bloom::default();
         (0..20).for_each(|last| seeds.insert([45, 0, 0, last].into()));
         search.merge_filters(seeds.as_bytes(), &[0; BLOOM_LENGTH]);
-        search.merge_filters(seeds.as_bytes(), &[0; BLOOM_LENGTH]);
+        search.merge_filters(seeds.as_bytes(), &[0xff; BLOOM_LENGTH]);
         (0..5).for_each(|port| search.count_peer(SocketAddr::from(([45, 1, 1, 1], port))));
         assert_eq!(search.counts(), Some((20, 1)));
     }

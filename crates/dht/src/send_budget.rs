@@ -16,13 +16,13 @@ pub const NEW_ADDRESS_RATE: usize = 600;
 /// New addresses in the first half minute.
 const FIRST_ADDRESSES: usize = 300;
 const FIRST_PERIOD: Duration = Duration::from_secs(30);
-/// How many queries an address may leave unanswered before it is left in peace for [`REST`].
+/// How many queries an address may leave unanswered before it is not asked for [`REST`].
 const MAX_UNANSWERED: u8 = 2;
 /// The same for a node of the table, which receives at its address.
 const MAX_UNANSWERED_KNOWN: u8 = 16;
 /// How long the last query to an address is under way.
 const BUSY: Duration = Duration::from_secs(1);
-/// How long an address is left in peace. Others may have named a victim's.
+/// How long a silent address is not asked. Others may have named a victim's.
 const REST: Duration = Duration::from_secs(60);
 /// How long an address that was asked is not new.
 const MEMORY: Duration = Duration::from_secs(5 * 60);

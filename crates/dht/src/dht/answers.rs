@@ -7,7 +7,7 @@ use bt_types::InfoHashV1;
 use rand::RngExt as _;
 
 use super::Dht;
-use crate::address::is_local;
+use crate::address::{is_local, is_peer};
 use crate::bloom::BLOOM_LENGTH;
 use crate::message::{
     Body, ErrorCode, Message, Method, Nodes, Query, Reply, Values, Want, push_node,
@@ -93,7 +93,7 @@ impl Dht {
                 self.answer_get_peers(now, asker, query.id, (info_hash, want), noseed, scrape);
             }
             Method::AnnouncePeer { info_hash, port, seed, token } => {
-                let port = port.unwrap_or(from.port());
+                let port = port.unwrap_or_else(|| from.port());
                 let result = self.store_peer(now, asker, query.id, (info_hash, port, seed), token);
                 self.confirm(now, asker, own, length, result);
             }
@@ -184,6 +184,9 @@ impl Dht {
         }
         let mut peer = asker.address;
         peer.set_port(port);
+        if !is_peer(peer, true) {
+            return Err(ErrorCode::Protocol);
+        }
         let own = self.own_ids();
         let stored = self.peers.announce(now, own, (info_hash, peer, seed));
         stored.map_err(|_| ErrorCode::Server)

@@ -256,7 +256,7 @@ impl Dht {
         }
     }
 
-    /// Has the queries to `address` fail, which says nothing about the node.
+    /// Fails the queries to `address`, which says nothing about the node.
     pub(super) fn fail_calls(&mut self, now: Duration, address: SocketAddr) {
         self.handle_stages(now);
         self.calls.fail(now, address);

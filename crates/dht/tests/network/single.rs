@@ -749,3 +749,14 @@ fn checks_of_both_families_share_a_rate() {
     }
     assert!(checks[0] + checks[1] <= 5 * 60 / 4 + 1 && checks.iter().all(|count| *count >= 20));
 }
+
+#[test]
+fn implied_port_one_is_refused() {
+    let mut bench = Bench::new(&config());
+    let (id, asker) = (NodeId([9; 20]), at("45.1.2.3:1"));
+    let answer = bench.ask(asker, id, get_peers(false)).expect("a reply");
+    let token = answer.reply().token.expect("a token");
+    let announce = Method::AnnouncePeer { info_hash: HASH, port: None, seed: false, token };
+    assert_eq!(bench.ask(asker, id, announce).expect("an answer").error(), 203);
+    assert_eq!(bench.dht.status().peers, 0);
+}
