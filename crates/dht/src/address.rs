@@ -40,6 +40,12 @@ pub(crate) fn host(address: SocketAddr) -> Group {
     group(address, 32, 128)
 }
 
+/// Returns the group of what one owner has at least: the IPv4 address, or the IPv6 /64.
+#[cfg(feature = "items")]
+pub(crate) fn owner(address: SocketAddr) -> Group {
+    group(address, 32, 64)
+}
+
 /// Returns the group of the /24, or for IPv6 the /64.
 pub(crate) fn net(address: SocketAddr) -> Group {
     group(address, 24, 64)

@@ -39,6 +39,13 @@ pub(crate) struct Call<P> {
     next: Duration,
 }
 
+impl<P> Call<P> {
+    /// Returns the node that was asked, if its id is known.
+    pub(crate) fn named(&self) -> Option<(NodeId, SocketAddr)> {
+        self.expected.map(|id| (id, self.to))
+    }
+}
+
 /// How long a call has gone unanswered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Stage {
@@ -99,9 +106,15 @@ impl<P: Clone> Calls<P> {
     /// can answer.
     pub(crate) fn take(&mut self, transaction: &[u8], from: SocketAddr) -> Option<Call<P>> {
         let transaction = u32::from_be_bytes(transaction.try_into().ok()?);
-        let call = self.calls.get(&transaction).filter(|call| call.to == from)?;
+        self.calls.get(&transaction).filter(|call| call.to == from)?;
+        self.remove(transaction)
+    }
+
+    /// Forgets a call.
+    pub(crate) fn remove(&mut self, transaction: u32) -> Option<Call<P>> {
+        let call = self.calls.remove(&transaction)?;
         self.timers.remove(&(call.next, transaction));
-        self.calls.remove(&transaction)
+        Some(call)
     }
 
     /// Records how long an answer took.
@@ -139,7 +152,7 @@ impl<P: Clone> Calls<P> {
         Some((call.stage, call.clone()))
     }
 
-    /// Has the calls to `address` fail at once.
+    /// Fails the calls to `address`.
     pub(crate) fn fail(&mut self, now: Duration, address: SocketAddr) {
         for (transaction, call) in self.calls.iter_mut().filter(|(_, call)| call.to == address) {
             self.timers.remove(&(call.next, *transaction));

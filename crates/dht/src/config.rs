@@ -5,8 +5,8 @@ use crate::{NodeId, State};
 /// The configuration of a [`Dht`](crate::Dht).
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// Where all random choices come from. Whoever knows it can forge tokens and answers, so it has
-    /// to be random and secret.
+    /// Where all random choices come from. It has to be random and secret, because anybody who knows
+    /// it can forge tokens and answers.
     pub seed: [u8; 32],
     /// Whether there is a socket for IPv4.
     pub v4: bool,

@@ -21,6 +21,7 @@ use crate::calls::Calls;
 use crate::event::Counters;
 use crate::lookup::Lookup;
 use crate::message::{Body, Message};
+use crate::node_id::OwnIds;
 use crate::outbox::Outbox;
 use crate::peer_store::PeerStore;
 use crate::search::{Goal, Search};
@@ -30,20 +31,23 @@ use crate::throttle::Throttle;
 use crate::tokens::Tokens;
 use crate::{Announce, Config, Event, Family, LookupKey, NodeId, State, Stats, Status, Transmit};
 use maintenance::Schedule;
-use overlay::Overlay;
+use overlay::{Origin, Overlay};
 use replies::Purpose;
 
 /// The most lookups that run at a time.
 pub const MAX_LOOKUPS: usize = 16;
 /// The most that wait. A further one is over at once.
 pub const MAX_QUEUED_LOOKUPS: usize = 1_024;
+/// The most lookups for items, and puts, that wait. Each holds an item.
+const MAX_QUEUED_ITEMS: usize = 64;
 /// The most bytes that a node uses.
 pub const DHT_MEMORY: usize = 4 * 1024 * 1024;
 
 /// A node of the Mainline DHT, in one or both families.
 ///
 /// - What happened: [`handle_datagram`](Self::handle_datagram), [`handle_timeout`](Self::handle_timeout),
-///   [`handle_node`](Self::handle_node), [`handle_routers`](Self::handle_routers),
+///   [`handle_node`](Self::handle_node), [`handle_peer_node`](Self::handle_peer_node),
+///   [`handle_routers`](Self::handle_routers),
 ///   [`handle_send_failed`](Self::handle_send_failed).
 /// - What we want: [`find_peers`](Self::find_peers), [`scrape`](Self::scrape),
 ///   [`find_nodes`](Self::find_nodes), [`ping`](Self::ping), with the feature `items` `get` and
@@ -89,8 +93,9 @@ impl Dht {
         let mut overlay = |family: Family, is_on: bool, id: Option<NodeId>| {
             let id = id.unwrap_or_else(|| NodeId::random(&mut rng));
             is_on.then(|| {
-                let nodes =
-                    saved.nodes.iter().filter(|(_, address)| Family::of(*address) == family);
+                let nodes = saved.nodes.iter().filter(|(_, address)| {
+                    Family::of(*address) == family && is_usable(*address, config.accept_local)
+                });
                 Overlay::new(family, id, nodes.copied())
             })
         };
@@ -98,7 +103,6 @@ impl Dht {
             overlay(Family::V4, config.v4, config.id_v4.or(saved.id_v4)),
             overlay(Family::V6, config.v6, config.id_v6.or(saved.id_v6)),
         ];
-        let own = overlays.iter().flatten().next().map_or(NodeId([0; 20]), Overlay::id);
         let start = Duration::ZERO;
         Self {
             secret: rng.random(),
@@ -107,9 +111,9 @@ impl Dht {
             budget: SendBudget::new(start, config.throttle),
             throttle: Throttle::new(start, rng.random(), config.throttle),
             tokens: Tokens::new(start, &mut rng),
-            peers: PeerStore::new(own),
+            peers: PeerStore::default(),
             #[cfg(feature = "items")]
-            items: crate::items::ItemStore::new(own),
+            items: crate::items::ItemStore::new(),
             searches: BTreeMap::new(),
             queue: VecDeque::new(),
             next_key: 0,
@@ -125,7 +129,7 @@ impl Dht {
         }
     }
 
-    /// A datagram came from `from`.
+    /// A datagram came from `from`. An IPv4-mapped IPv6 address must be converted to IPv4 first.
     pub fn handle_datagram(&mut self, now: Duration, from: SocketAddr, datagram: &[u8]) {
         self.counters.received += 1;
         let is_known = is_usable(from, true) && self.overlay(Family::of(from)).is_some();
@@ -134,18 +138,30 @@ impl Dht {
             self.counters.malformed += 1;
             return;
         };
+        if let Some(overlay) = self.overlay_mut(Family::of(from)) {
+            overlay.record_received();
+        }
         match &message.body {
             Body::Query(query) => self.answer(now, from, &message, query, datagram.len()),
             Body::Refused(code) => self.refuse(now, from, &message, *code, datagram.len()),
-            Body::Reply(reply) => {
-                self.handle_reply(now, from, &message, reply);
-                self.pump(now);
-            }
-            Body::Error(code) => {
-                self.handle_error(now, from, message.transaction, *code);
-                self.pump(now);
-            }
+            Body::Reply(_) | Body::Error(_) => self.handle_answer(now, from, &message),
         }
+    }
+
+    /// Handles what answers a query of ours. Anything else is not worth looking for work.
+    fn handle_answer(&mut self, now: Duration, from: SocketAddr, message: &Message<'_>) {
+        let Some(call) = self.calls.take(message.transaction, from) else {
+            self.counters.unmatched += 1;
+            return;
+        };
+        self.budget.record_answer(from);
+        self.schedule.handle_answer();
+        match &message.body {
+            Body::Reply(reply) => self.handle_reply(now, &call, message.ip, reply),
+            Body::Error(code) => self.handle_error(now, &call, *code),
+            Body::Query(_) | Body::Refused(_) => {}
+        }
+        self.pump(now);
     }
 
     /// The time that [`poll_timeout`](Self::poll_timeout) named has come.
@@ -155,28 +171,42 @@ impl Dht {
         self.pump(now);
     }
 
-    /// A node may be at `address`: a peer said so (BEP 5, "PORT"), a torrent's `nodes`, a link or the
-    /// user. It is asked for its id and its neighbours.
+    /// A node may be at `address`: a torrent's `nodes`, a link or the user names it. It is asked for its
+    /// id and its neighbours. Does nothing if the address can't be a node's, or 64 others wait that are
+    /// as valuable.
     pub fn handle_node(&mut self, now: Duration, address: SocketAddr) {
-        self.add_contact(address, false);
+        self.add_contact(address, Origin::Named);
+        self.pump(now);
+    }
+
+    /// A peer says that its node is at `address` (BEP 5, message `PORT`). The same as
+    /// [`handle_node`](Self::handle_node), after all that the user, torrents and links name.
+    pub fn handle_peer_node(&mut self, now: Duration, address: SocketAddr) {
+        self.add_contact(address, Origin::Peer);
         self.pump(now);
     }
 
     /// Routers are at `addresses`: nodes that help others to join and are not to be used otherwise.
     pub fn handle_routers(&mut self, now: Duration, addresses: &[SocketAddr]) {
-        addresses.iter().for_each(|address| self.add_contact(*address, true));
+        addresses.iter().for_each(|address| self.add_contact(*address, Origin::Router));
         self.pump(now);
     }
 
-    /// A datagram to `address` could not be sent.
+    /// A datagram to `address` could not be sent. After eight of a family in a row it sends nothing
+    /// there for 10 s, and for up to 10 min if that goes on.
     pub fn handle_send_failed(&mut self, now: Duration, address: SocketAddr) {
+        self.budget.refund(now, address);
+        if let Some(overlay) = self.overlay_mut(Family::of(address)) {
+            overlay.record_send_failure(now);
+        }
         self.fail_calls(now, address);
         self.pump(now);
     }
 
     /// Looks for peers of a torrent, and announces us if wanted. The lookup ends when the closest
     /// nodes have answered or are slower than others; with an announce, it waits for them up to
-    /// 1.5 s. Events: [`Event::Peers`], [`Event::Done`].
+    /// 1.5 s. Events: [`Event::Peers`], with [`MAX_LOOKUP_PEERS`](crate::MAX_LOOKUP_PEERS) peers in
+    /// all, then [`Event::Done`]: at once if [`MAX_QUEUED_LOOKUPS`] lookups wait.
     pub fn find_peers(
         &mut self,
         now: Duration,
@@ -189,21 +219,24 @@ impl Dht {
         key
     }
 
-    /// Counts the peers of a torrent (BEP 33). Events: [`Event::Scraped`], [`Event::Done`].
+    /// Counts the peers of a torrent (BEP 33). Events: [`Event::Scraped`], [`Event::Done`]; only
+    /// `Done`, at once, if [`MAX_QUEUED_LOOKUPS`] lookups wait.
     pub fn scrape(&mut self, now: Duration, info_hash: InfoHashV1) -> LookupKey {
         let key = self.start(now, Goal::Scrape { hash: info_hash }, info_hash.into());
         self.pump(now);
         key
     }
 
-    /// Looks for the nodes closest to `target`. Events: [`Event::Nodes`], [`Event::Done`].
+    /// Looks for the nodes closest to `target`. Events: [`Event::Nodes`], [`Event::Done`]; only `Done`,
+    /// at once, if [`MAX_QUEUED_LOOKUPS`] lookups wait.
     pub fn find_nodes(&mut self, now: Duration, target: NodeId) -> LookupKey {
         let key = self.start(now, Goal::Nodes, target);
         self.pump(now);
         key
     }
 
-    /// Asks the node at `address` for its id. Events: [`Event::Pong`], [`Event::Done`].
+    /// Asks the node at `address` for its id. Events: [`Event::Pong`], [`Event::Done`]; only `Done`, at
+    /// once and with no query asked, if the address can't be a node's or the budgets forbid it.
     pub fn ping(&mut self, now: Duration, address: SocketAddr) -> LookupKey {
         let key = self.take_key();
         if !self.send_ping(now, address, key) {
@@ -237,7 +270,7 @@ impl Dht {
         }
     }
 
-    /// Sets whether we answer queries (BEP 43).
+    /// Sets whether we answer no queries. Ours say so then (BEP 43, `ro`).
     pub fn set_read_only(&mut self, read_only: bool) {
         self.read_only = read_only;
     }
@@ -262,7 +295,7 @@ impl Dht {
         self.events.pop_front()
     }
 
-    /// Returns when to call [`handle_timeout`](Self::handle_timeout).
+    /// Returns when to call [`handle_timeout`](Self::handle_timeout). Never `None`; the time may be past.
     #[must_use]
     pub fn poll_timeout(&self) -> Option<Duration> {
         let times = [self.calls.next_timeout(), Some(self.schedule.next())];
@@ -302,20 +335,46 @@ impl Dht {
         FAMILIES.map(|family| self.overlay(family)?.votes.address())
     }
 
+    fn own_ids(&self) -> OwnIds {
+        OwnIds(self.node_ids())
+    }
+
     /// Starts a search, or queues it.
     fn start(&mut self, now: Duration, goal: Goal, target: NodeId) -> LookupKey {
-        let key = self.take_key();
+        let search = self.search(now, goal, target);
+        self.enqueue(search)
+    }
+
+    /// Makes a search in all families.
+    fn search(&self, now: Duration, goal: Goal, target: NodeId) -> Search {
         let walk = |family| self.overlay(family).map(|_| Lookup::new(target, goal.stores()));
-        let search = Search::new(now, goal, FAMILIES.map(walk));
+        Search::new(now, goal, FAMILIES.map(walk))
+    }
+
+    fn enqueue(&mut self, search: Search) -> LookupKey {
         let running = self.searches.values().filter(|search| !search.goal.is_own()).count();
         if running < MAX_LOOKUPS {
+            let key = self.take_key();
             self.searches.insert(key, search);
-        } else if self.queue.len() < MAX_QUEUED_LOOKUPS {
-            self.queue.push_back((key, search));
-        } else {
-            self.push_event(Event::Done { lookup: key, stats: Stats::default() });
+            return key;
         }
+        let queued = |other: &&(_, Search)| other.1.goal.is_item();
+        let is_full = self.queue.len() >= MAX_QUEUED_LOOKUPS
+            || search.goal.is_item()
+                && self.queue.iter().filter(queued).count() >= MAX_QUEUED_ITEMS;
+        if is_full {
+            return self.refuse_lookup();
+        }
+        let key = self.take_key();
+        self.queue.push_back((key, search));
         key
+    }
+
+    /// Returns the key of a lookup that is over at once.
+    fn refuse_lookup(&mut self) -> LookupKey {
+        let lookup = self.take_key();
+        self.push_event(Event::Done { lookup, stats: Stats::default() });
+        lookup
     }
 
     fn take_key(&mut self) -> LookupKey {
@@ -328,10 +387,11 @@ impl Dht {
         let Some(search) = self.searches.get_mut(&key) else { return };
         let mut out = Vec::new();
         for overlay in self.overlays.iter().flatten() {
-            let asker = overlay.any_address();
+            let asker = overlay.own_address();
             self.peers.values(hash, asker, false, self.rng.random(), usize::MAX, &mut out);
         }
-        let addresses = search.take_new(self.secret, crate::message::Values::new(&out).iter());
+        let addresses =
+            search.take_new(self.secret, usize::MAX, crate::message::Values::new(&out).iter());
         if !addresses.is_empty() {
             self.push_event(Event::Peers { lookup: key, from: None, addresses });
         }

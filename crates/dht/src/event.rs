@@ -16,7 +16,7 @@ pub enum Announce {
     No,
     /// It announces that a peer listens at this port of our address.
     Port {
-        /// The port, over 1.
+        /// The port. Nodes refuse 0 and 1.
         port: u16,
         /// Whether we have the whole torrent (BEP 33).
         seed: bool,
@@ -151,7 +151,7 @@ pub struct Counters {
     pub queries: u64,
     /// Queries that got an answer or an error.
     pub answered: u64,
-    /// Queries that got none because of a budget.
+    /// Queries that got no answer because of a budget for answers.
     pub throttled: u64,
     /// Answers to no query of ours.
     pub unmatched: u64,

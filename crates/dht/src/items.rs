@@ -8,7 +8,7 @@ use ring::signature::{ED25519, Ed25519KeyPair, KeyPair as _, UnparsedPublicKey};
 use sha1::{Digest as _, Sha1};
 
 use crate::NodeId;
-use crate::message::Reply;
+use crate::message::{MAX_DEPTH, MAX_TOKENS, Reply};
 pub use store::{ITEM_LIFETIME, ITEMS_AN_ADDRESS, MAX_ITEMS};
 pub(crate) use store::{ItemStore, PutRefused, Signed, check_lengths};
 
@@ -16,6 +16,10 @@ pub(crate) use store::{ItemStore, PutRefused, Signed, check_lengths};
 pub const ITEM_LENGTH: usize = 1_000;
 /// The longest salt in bytes.
 pub const SALT_LENGTH: usize = 64;
+
+/// The deepest nesting of a value and its most bencode tokens, so that a message with it is read.
+const VALUE_DEPTH: usize = MAX_DEPTH - 2;
+const VALUE_TOKENS: usize = MAX_TOKENS - 64;
 
 /// Data that is stored in the DHT. Whoever reads it can verify it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,8 +54,9 @@ pub enum ItemError {
     /// The salt is longer than [`SALT_LENGTH`].
     #[error("the salt has {0} bytes, more than {SALT_LENGTH}")]
     SaltTooLong(usize),
-    /// The value is not one canonically bencoded value: unsorted keys, leading zeros.
-    #[error("the value is not canonical bencode")]
+    /// The value is not one canonically bencoded value (unsorted keys, leading zeros), or nodes would
+    /// not read it because it is nested too deeply or has too many parts.
+    #[error("the value is not canonical bencode, or too complex")]
     NotCanonical,
     /// The sequence number is negative.
     #[error("the sequence number {0} is negative")]
@@ -169,7 +174,12 @@ fn check_value(value: &[u8]) -> Result<(), ItemError> {
     if value.len() > ITEM_LENGTH {
         return Err(ItemError::ValueTooLong(value.len()));
     }
-    let options = bencode::Options { strict: true, ..bencode::Options::new() };
+    let options = bencode::Options {
+        strict: true,
+        max_depth: VALUE_DEPTH,
+        max_tokens: VALUE_TOKENS,
+        ..bencode::Options::new()
+    };
     options.parse(value).map(|_| ()).map_err(|_| ItemError::NotCanonical)
 }
 

@@ -20,6 +20,7 @@
 //! let addresses: [SocketAddr; 2] = ["127.0.0.1:6881".parse()?, "127.0.0.1:6882".parse()?];
 //! // A program takes its seeds from the system's randomness.
 //! let mut nodes = [1, 2].map(|seed| Dht::new(&Config::new([seed; 32])));
+//! // The time since the program started.
 //! let now = Duration::ZERO;
 //!
 //! // After any call, drain the polls: carry datagrams until there are no more.
@@ -61,10 +62,12 @@
 //! - Bytes from the network never cause a panic. Every table is bounded, and all of them together
 //!   take at most [`DHT_MEMORY`].
 //! - A node is sent something only in answer to a query, once, or by a query that counts against
-//!   the budgets: [`QUERY_RATE`], [`NEW_ADDRESS_RATE`], two unanswered ones a minute and address.
+//!   the budgets: [`QUERY_RATE`], [`NEW_ADDRESS_RATE`], and per minute two unanswered queries to an
+//!   address, or 16 if it is in the routing table.
+//! - A lookup asks at most [`MAX_LOOKUP_QUERIES`] nodes of a family.
 //! - Only nodes that answered us, at the address that we asked, are named to others.
-//! - No datagram is longer than 1,024 bytes (1,450 with an item), nor 8 times (`get_peers`; otherwise 4 times) as long
-//!   as the query that it answers.
+//! - No datagram is longer than 1,024 bytes (1,450 with an item). No answer to `get_peers` is over 8
+//!   times as long as the query, and none without an item to another query over 4 times.
 //!
 //! Sources: BEP 5 (DHT), 32 (IPv6), 33 (scrape), 42 (ids and addresses), 43 (read-only nodes),
 //! 44 (items).
@@ -103,7 +106,7 @@ pub use items::{
     ITEM_LENGTH, ITEM_LIFETIME, ITEMS_AN_ADDRESS, Item, ItemError, MAX_ITEMS, SALT_LENGTH,
     mutable_target, public_key,
 };
-pub use lookup::{ALPHA, MAX_CANDIDATES};
+pub use lookup::{ALPHA, MAX_CANDIDATES, MAX_LOOKUP_QUERIES};
 pub use node_id::{Distance, NodeId};
 pub use peer_store::{HASHES_AN_ADDRESS, MAX_HASHES, MAX_PEERS, MAX_PEERS_EACH, PEER_LIFETIME};
 pub use search::MAX_LOOKUP_PEERS;

@@ -4,18 +4,27 @@
 use std::net::SocketAddr;
 
 use crate::NodeId;
-use crate::address::{Group, host, is_local, net, wide_net};
+use crate::address::{Group, host, net, wide_net};
 use crate::table::K;
 
 /// The most queries on the way to the closest nodes at a time.
 pub const ALPHA: usize = 4;
 /// The most nodes that a walk remembers; the farthest are forgotten.
 pub const MAX_CANDIDATES: usize = 100;
-/// How many nodes of a /16 (IPv6: /48) are asked while there are others. Whoever has many addresses
+/// The most nodes that a walk asks. One in twenty walks asks more than 48; a walk that asks many more
+/// is being led astray.
+pub const MAX_LOOKUP_QUERIES: usize = 200;
+/// How many nodes of a /16 (IPv6: /48) are asked while there are others. The owner of many addresses
 /// close to each other must not fill the space around a target with nodes.
 const NODES_PER_NET: usize = 2;
 /// How many nodes of a /16 (IPv6: /48) a walk remembers, so that they do not displace all others.
 const CANDIDATES_PER_NET: usize = 16;
+/// How many entries with the same id, and how many at the same host, a walk remembers that have not
+/// answered. Only the node itself can tell which of them is right, so one must not exclude the others.
+const CANDIDATES_PER_ID: usize = 3;
+const CANDIDATES_PER_HOST: usize = 2;
+/// How many nodes a walk remembers that one node alone named and that have not answered.
+const CANDIDATES_PER_INFORMANT: usize = K;
 /// How many of the nodes that one node alone named are asked before one of them answers. The others of
 /// them are asked last.
 const UNPROVEN_NAMED: usize = 3;
@@ -32,7 +41,12 @@ pub(crate) struct Lookup {
     needs_token: bool,
     /// The closest first.
     candidates: Vec<Candidate>,
+    /// How many candidates were tried.
+    tried: usize,
 }
+
+/// A node as others name it: an id and an address, either of which may be wrong.
+pub(crate) type Named = (NodeId, SocketAddr);
 
 #[derive(Debug)]
 struct Candidate {
@@ -40,7 +54,19 @@ struct Candidate {
     address: SocketAddr,
     /// The only node that named it; `None` if several did, or our table.
     informant: Option<SocketAddr>,
+    /// Whether it answered with another id than the one it was named with.
+    is_misnamed: bool,
     state: State,
+}
+
+impl Candidate {
+    fn is(&self, named: Named) -> bool {
+        (self.id, self.address) == named
+    }
+
+    fn has_answered(&self) -> bool {
+        matches!(self.state, State::Answered { .. })
+    }
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -70,7 +96,7 @@ enum Store {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Progress {
     /// The node to ask.
-    pub(crate) next: Option<(NodeId, SocketAddr)>,
+    pub(crate) next: Option<Named>,
     /// Whether the closest nodes known have answered or stalled.
     pub(crate) is_settled: bool,
     /// Whether none of them may still answer in time.
@@ -79,54 +105,90 @@ pub(crate) struct Progress {
 
 impl Lookup {
     pub(crate) fn new(target: NodeId, needs_token: bool) -> Self {
-        Self { target, needs_token, candidates: Vec::new() }
+        Self { target, needs_token, candidates: Vec::new(), tried: 0 }
     }
 
     pub(crate) fn target(&self) -> NodeId {
         self.target
     }
 
-    /// Adds a node that `informant` named, or that is in our table, unless it, its address or its /24
-    /// (IPv6: /64) is there already. Returns whether it was added.
-    pub(crate) fn add(
-        &mut self,
-        id: NodeId,
-        address: SocketAddr,
-        informant: Option<SocketAddr>,
-    ) -> bool {
-        let (own_host, own_net, own_wide) = (host(address), net(address), wide_net(address));
-        let mut of_net = 0;
-        for other in &mut self.candidates {
-            if other.id == id && other.address == address && other.informant != informant {
-                other.informant = None;
-            }
-            let is_live = other.state != State::Failed;
-            let is_like = other.id == id
-                || host(other.address) == own_host
-                || net(other.address) == own_net && is_live;
-            if is_like {
-                return false;
-            }
-            of_net += usize::from(is_live && wide_net(other.address) == own_wide);
-        }
-        if of_net >= CANDIDATES_PER_NET {
+    /// Adds a node that `informant` named, or that is in our table, unless it is there already, a node
+    /// of its /24 (IPv6: /64) has answered, or there are too many like it. Returns whether it was
+    /// added.
+    pub(crate) fn add(&mut self, (id, address): Named, informant: Option<SocketAddr>) -> bool {
+        if let Some(known) = self.find((id, address)) {
+            known.informant = known.informant.filter(|other| Some(*other) == informant);
             return false;
         }
-        let distance = self.target.distance(&id);
+        let own_net = net(address);
+        let is_taken = |other: &Candidate| other.has_answered() && net(other.address) == own_net;
+        if self.candidates.iter().any(is_taken) || !self.make_room((id, address), informant) {
+            return false;
+        }
+        self.insert(Candidate { id, address, informant, is_misnamed: false, state: State::New });
+        if self.candidates.len() > MAX_CANDIDATES {
+            let worst = self.worst(|_| true).unwrap_or(MAX_CANDIDATES);
+            return !self.candidates.remove(worst).is((id, address));
+        }
+        true
+    }
+
+    fn insert(&mut self, candidate: Candidate) {
+        let distance = self.target.distance(&candidate.id);
         let is_closer = |other: &Candidate| self.target.distance(&other.id) < distance;
         let at = self.candidates.partition_point(is_closer);
-        if at == MAX_CANDIDATES {
-            return false;
+        self.candidates.insert(at, candidate);
+    }
+
+    /// Makes room for another node among those like it. Returns whether there is any.
+    fn make_room(&mut self, (id, address): Named, informant: Option<SocketAddr>) -> bool {
+        let (own_host, own_wide) = (host(address), wide_net(address));
+        let is_named = |other: &Candidate| informant.is_some() && other.informant == informant;
+        let is_same = |other: &Candidate| other.id == id || host(other.address) == own_host;
+        self.count(|other| is_named(other) && is_same(other)) == 0
+            && self.count(|other| is_named(other) && !other.has_answered())
+                < CANDIDATES_PER_INFORMANT
+            && self.limit(CANDIDATES_PER_ID, |other| !other.has_answered() && other.id == id)
+            && self.limit(CANDIDATES_PER_HOST, |other| host(other.address) == own_host)
+            && self.limit(CANDIDATES_PER_NET, |other| wide_net(other.address) == own_wide)
+    }
+
+    /// Removes the worst node for which `is_like` holds if there are `most`. Returns whether there are
+    /// fewer now.
+    fn limit(&mut self, most: usize, is_like: impl Fn(&Candidate) -> bool) -> bool {
+        if self.count(&is_like) < most {
+            return true;
         }
-        self.candidates.insert(at, Candidate { id, address, informant, state: State::New });
-        self.candidates.truncate(MAX_CANDIDATES);
-        true
+        let worst = self.worst(is_like);
+        worst.map(|at| self.candidates.remove(at)).is_some()
+    }
+
+    fn count(&self, is_like: impl Fn(&Candidate) -> bool) -> usize {
+        self.candidates.iter().filter(|other| is_like(other)).count()
+    }
+
+    /// Returns the farthest doubtful node, or else the farthest that nothing waits for, of those for
+    /// which `is_like` holds. The failed ones are evidence against the node that named them.
+    fn worst(&self, is_like: impl Fn(&Candidate) -> bool) -> Option<usize> {
+        let is_doubtful = |other: &Candidate| {
+            other.state == State::New && is_like(other) && self.is_doubtful(other)
+        };
+        let is_over = |other: &Candidate| {
+            matches!(other.state, State::Failed | State::Overdue) && is_like(other)
+        };
+        let doubtful = self.candidates.iter().rposition(is_doubtful);
+        doubtful.or_else(|| self.candidates.iter().rposition(is_over))
     }
 
     /// Returns what the walk needs now.
     pub(crate) fn progress(&self) -> Progress {
         let (diverse, deferred) = self.scan(true);
         if diverse.is_done && deferred { self.scan(false).0 } else { diverse }
+    }
+
+    /// Whether it has asked as many nodes as it may.
+    pub(crate) fn is_exhausted(&self) -> bool {
+        self.tried >= MAX_LOOKUP_QUERIES
     }
 
     /// Goes through the candidates up to the last one of the [`K`] closest. With `diverse`, nodes of
@@ -147,13 +209,14 @@ impl Lookup {
                         return (progress, false);
                     }
                 }
+                State::New if self.is_exhausted() || self.has_answered_near(candidate) => {}
                 State::New
                     if diverse && (of_net >= NODES_PER_NET || self.is_doubtful(candidate)) =>
                 {
                     deferred = true;
                 }
                 State::New => {
-                    if asked < ALPHA && progress.next.is_none() {
+                    if asked < ALPHA && progress.next.is_none() && !self.is_asked_near(candidate) {
                         progress.next = Some((candidate.id, candidate.address));
                     }
                     (progress.is_settled, progress.is_done) = (false, false);
@@ -169,6 +232,21 @@ impl Lookup {
         (progress, deferred)
     }
 
+    /// Whether a node of the same /24 (IPv6: /64) has answered.
+    fn has_answered_near(&self, candidate: &Candidate) -> bool {
+        self.is_near(candidate, Candidate::has_answered)
+    }
+
+    /// Whether a node of the same /24 (IPv6: /64) is being asked.
+    fn is_asked_near(&self, candidate: &Candidate) -> bool {
+        self.is_near(candidate, |other| other.state == State::Asked)
+    }
+
+    fn is_near(&self, candidate: &Candidate, is_like: impl Fn(&Candidate) -> bool) -> bool {
+        let group = net(candidate.address);
+        self.candidates.iter().any(|other| is_like(other) && net(other.address) == group)
+    }
+
     /// Whether only a node named it of whose nodes enough have been asked and none has answered.
     fn is_doubtful(&self, candidate: &Candidate) -> bool {
         if candidate.informant.is_none() {
@@ -177,82 +255,106 @@ impl Lookup {
         let mut unproven = 0;
         for other in self.candidates.iter().filter(|other| other.informant == candidate.informant) {
             match other.state {
-                State::Answered { .. } => return false,
-                State::Asked | State::Stalled | State::Overdue | State::Failed => unproven += 1,
+                State::Answered { .. } if !other.is_misnamed => return false,
                 State::New => {}
+                _ => unproven += 1,
             }
         }
         unproven >= UNPROVEN_NAMED
     }
 
-    /// Records that the node at `address` is being asked.
-    pub(crate) fn handle_asked(&mut self, address: SocketAddr) {
-        self.set(address, State::Asked);
+    /// Records that the node is being asked.
+    pub(crate) fn handle_asked(&mut self, named: Named) {
+        self.set(named, State::Asked);
     }
 
     /// Records that it has been silent for the short timeout.
-    pub(crate) fn handle_stalled(&mut self, address: SocketAddr) {
-        self.set(address, State::Stalled);
+    pub(crate) fn handle_stalled(&mut self, named: Named) {
+        self.set(named, State::Stalled);
     }
 
     /// Records that it has been silent for longer than an announce waits.
-    pub(crate) fn handle_overdue(&mut self, address: SocketAddr) {
-        self.set(address, State::Overdue);
+    pub(crate) fn handle_overdue(&mut self, named: Named) {
+        self.set(named, State::Overdue);
     }
 
     /// Records that it will not answer.
-    pub(crate) fn handle_failed(&mut self, address: SocketAddr) {
-        self.set(address, State::Failed);
+    pub(crate) fn handle_failed(&mut self, named: Named) {
+        self.set(named, State::Failed);
     }
 
-    fn set(&mut self, address: SocketAddr, state: State) {
-        if let Some(candidate) = self.find(address) {
-            candidate.state = state;
+    fn set(&mut self, named: Named, state: State) {
+        let Some(candidate) = self.find(named) else { return };
+        let was_new = std::mem::replace(&mut candidate.state, state) == State::New;
+        self.tried += usize::from(was_new);
+    }
+
+    /// Records that the node answered, with the id `id`. If that is another one than expected, its
+    /// place is where that id belongs.
+    pub(crate) fn handle_answered(&mut self, named: Named, id: NodeId, token: Option<&[u8]>) {
+        let Some(at) = self.candidates.iter().position(|other| other.is(named)) else { return };
+        let mut candidate = self.candidates.remove(at);
+        if self.has_answered_near(&candidate) {
+            candidate.state = State::Failed;
+            self.candidates.insert(at, candidate);
+            return;
         }
-    }
-
-    /// Records that the node answered.
-    pub(crate) fn handle_answered(&mut self, address: SocketAddr, token: Option<&[u8]>) {
+        if id != candidate.id {
+            // A correct entry of this node is superfluous now.
+            self.candidates.retain(|other| !other.is((id, candidate.address)));
+            (candidate.id, candidate.is_misnamed) = (id, true);
+        }
         let token = token.filter(|_| self.needs_token).map(Box::from);
-        self.set(address, State::Answered { token, store: Store::No });
+        candidate.state = State::Answered { token, store: Store::No };
+        self.insert(candidate);
     }
 
-    /// Returns a node to store at, and its token: the closest that gave one, until [`K`] networks are
-    /// reached and enough ids fit their addresses.
-    pub(crate) fn next_store(&self) -> Option<(NodeId, SocketAddr, &[u8])> {
-        let mut nets: Vec<Group> = Vec::with_capacity(2 * K);
-        let (mut compliant, mut total) = (0, 0);
+    /// Returns a node to store at, and its token: the closest that gave one, [`NODES_PER_NET`] of a /16
+    /// (IPv6: /48) at most, until [`K`] networks are reached and enough ids fit their addresses. Those
+    /// of fewer networks make up for missing ones.
+    pub(crate) fn next_store(&self) -> Option<(Named, &[u8])> {
+        self.next_store_of(NODES_PER_NET, MAX_STORES)
+            .unwrap_or_else(|found| if found < K { self.next_store_of(K, K).ok()? } else { None })
+    }
+
+    /// The same with `per_net` nodes of a network and `most` in all. Returns how many there are if
+    /// they do not suffice.
+    fn next_store_of(&self, per_net: usize, most: usize) -> Result<Option<(Named, &[u8])>, usize> {
+        let mut stores: Vec<Group> = Vec::with_capacity(most);
+        let (mut nets, mut compliant) = (0, 0);
         for Candidate { id, address, state, .. } in &self.candidates {
             let State::Answered { token: Some(token), store } = state else { continue };
-            if *store == Store::No {
-                return Some((*id, *address, token));
-            }
             let group = wide_net(*address);
-            if !nets.contains(&group) {
-                nets.push(group);
+            let of_net = stores.iter().filter(|other| **other == group).count();
+            if of_net >= per_net {
+                continue;
             }
-            total += 1;
-            compliant += usize::from(is_local(address.ip()) || id.fits_address(address.ip()));
-            let is_enough = nets.len() >= K && compliant >= COMPLIANT_STORES;
-            if is_enough || total == MAX_STORES {
-                return None;
+            if *store == Store::No {
+                return Ok(Some(((*id, *address), token)));
+            }
+            stores.push(group);
+            nets += usize::from(of_net == 0);
+            compliant += usize::from(id.is_compliant(address.ip()));
+            let is_enough = nets >= K && compliant >= COMPLIANT_STORES;
+            if is_enough || stores.len() == most {
+                return Ok(None);
             }
         }
-        None
+        Err(stores.len())
     }
 
     /// Records that the node is being asked to store.
-    pub(crate) fn handle_store_asked(&mut self, address: SocketAddr) {
-        self.set_store(address, Store::Asked);
+    pub(crate) fn handle_store_asked(&mut self, named: Named) {
+        self.set_store(named, Store::Asked);
     }
 
     /// Records that it answered, or that nothing waits for its answer.
-    pub(crate) fn handle_store_over(&mut self, address: SocketAddr) {
-        self.set_store(address, Store::Over);
+    pub(crate) fn handle_store_over(&mut self, named: Named) {
+        self.set_store(named, Store::Over);
     }
 
-    fn set_store(&mut self, address: SocketAddr, new: Store) {
-        let candidate = self.find(address).map(|candidate| &mut candidate.state);
+    fn set_store(&mut self, named: Named, new: Store) {
+        let candidate = self.find(named).map(|candidate| &mut candidate.state);
         if let Some(State::Answered { store, .. }) = candidate {
             *store = new;
         }
@@ -265,11 +367,8 @@ impl Lookup {
     }
 
     /// Returns the nodes that answered, the closest first, [`K`] at most.
-    pub(crate) fn closest(&self) -> impl Iterator<Item = (NodeId, SocketAddr)> {
-        let answered = self
-            .candidates
-            .iter()
-            .filter(|candidate| matches!(candidate.state, State::Answered { .. }));
+    pub(crate) fn closest(&self) -> impl Iterator<Item = Named> {
+        let answered = self.candidates.iter().filter(|candidate| candidate.has_answered());
         answered.map(|candidate| (candidate.id, candidate.address)).take(K)
     }
 
@@ -278,8 +377,8 @@ impl Lookup {
         self.candidates.is_empty()
     }
 
-    fn find(&mut self, address: SocketAddr) -> Option<&mut Candidate> {
-        self.candidates.iter_mut().find(|candidate| candidate.address == address)
+    fn find(&mut self, named: Named) -> Option<&mut Candidate> {
+        self.candidates.iter_mut().find(|candidate| candidate.is(named))
     }
 
     pub(crate) fn memory(&self) -> usize {

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::net::IpAddr;
 
+use crate::address::is_local;
 use bt_types::InfoHashV1;
 use rand::{Rng, RngExt as _};
 
@@ -61,6 +62,12 @@ impl NodeId {
         (own ^ prefix(ip, self.0[19])) & 0xffff_f800 == 0
     }
 
+    /// Returns whether nothing speaks against this id at `ip`: it fits, or the address is local, where
+    /// any id may be (BEP 42).
+    pub(crate) fn is_compliant(&self, ip: IpAddr) -> bool {
+        is_local(ip) || self.fits_address(ip)
+    }
+
     /// Returns the distance to `other`.
     pub fn distance(&self, other: &Self) -> Distance {
         let (a, b) = (self.words(), other.words());
@@ -96,6 +103,17 @@ impl NodeId {
             u64::from_be_bytes([i, j, k, l, m, n, o, p]),
             u32::from_be_bytes([q, r, s, t]),
         )
+    }
+}
+
+/// Our ids, in each DHT where we have one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct OwnIds(pub(crate) [Option<NodeId>; 2]);
+
+impl OwnIds {
+    /// Returns how far `target` is from the closer one.
+    pub(crate) fn distance(&self, target: &NodeId) -> Option<Distance> {
+        self.0.iter().flatten().map(|own| own.distance(target)).min()
     }
 }
 

@@ -8,16 +8,15 @@ use std::time::Duration;
 
 use bt_types::InfoHashV1;
 
-use crate::NodeId;
 use crate::bloom::Bloom;
-use crate::node_id::Distance;
+use crate::node_id::OwnIds;
 use swarm::Swarm;
 
 /// The most torrents.
 pub const MAX_HASHES: usize = 2_000;
 /// The most peers of all torrents.
 pub const MAX_PEERS: usize = 16_384;
-/// The most peers of a torrent.
+/// The most peers of a torrent, in each family.
 pub const MAX_PEERS_EACH: usize = 500;
 /// How long a peer is kept after its last announce.
 pub const PEER_LIFETIME: Duration = Duration::from_secs(45 * 60);
@@ -25,13 +24,12 @@ pub const PEER_LIFETIME: Duration = Duration::from_secs(45 * 60);
 pub const HASHES_AN_ADDRESS: usize = 100;
 
 /// The peers, by torrent.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct PeerStore {
-    own: NodeId,
     swarms: BTreeMap<InfoHashV1, Swarm>,
     peers: usize,
-    /// The torrent that is farthest from us, once it was looked for.
-    farthest: Option<(Distance, InfoHashV1)>,
+    /// The torrent that is farthest from the ids with which it was looked for.
+    farthest: Option<(OwnIds, InfoHashV1)>,
 }
 
 /// Why a peer was not stored.
@@ -39,25 +37,15 @@ pub(crate) struct PeerStore {
 pub(crate) struct StoreFull;
 
 impl PeerStore {
-    pub(crate) fn new(own: NodeId) -> Self {
-        Self { own, swarms: BTreeMap::new(), peers: 0, farthest: None }
-    }
-
-    pub(crate) fn set_own(&mut self, own: NodeId) {
-        self.own = own;
-        self.farthest = None;
-    }
-
     /// Stores a peer, or that it is still there. If there are too many, the torrent farthest from us
     /// is forgotten: other nodes are nearer to it.
     pub(crate) fn announce(
         &mut self,
         now: Duration,
-        hash: InfoHashV1,
-        peer: SocketAddr,
-        seed: bool,
+        own: OwnIds,
+        (hash, peer, seed): (InfoHashV1, SocketAddr, bool),
     ) -> Result<(), StoreFull> {
-        if !self.accepts(hash, peer) {
+        if !self.accepts(own, hash, peer) {
             return Err(StoreFull);
         }
         let is_new = self.swarms.get(&hash).is_none_or(|swarm| !swarm.contains(peer));
@@ -65,7 +53,7 @@ impl PeerStore {
             if self.hashes_of(peer) >= HASHES_AN_ADDRESS {
                 return Err(StoreFull);
             }
-            self.make_room(hash);
+            self.make_room(own, hash);
         }
         self.insert(now, hash, peer, seed);
         Ok(())
@@ -84,39 +72,35 @@ impl PeerStore {
 
     /// Returns whether an announce of `peer` would be stored, as far as the torrent is concerned.
     /// Otherwise it gets no token.
-    pub(crate) fn accepts(&mut self, hash: InfoHashV1, peer: SocketAddr) -> bool {
+    pub(crate) fn accepts(&mut self, own: OwnIds, hash: InfoHashV1, peer: SocketAddr) -> bool {
         if let Some(swarm) = self.swarms.get(&hash) {
-            let has_room = swarm.len() < MAX_PEERS_EACH && self.peers < MAX_PEERS;
-            return has_room
-                || swarm.contains(peer)
-                || swarm.len() < MAX_PEERS_EACH && !self.is_farthest(hash);
+            let has_room = swarm.len_like(peer) < MAX_PEERS_EACH;
+            return swarm.has_place_of(peer)
+                || has_room && (self.peers < MAX_PEERS || self.farthest(own) != Some(hash));
         }
         let is_full = self.swarms.len() == MAX_HASHES || self.peers == MAX_PEERS;
-        !is_full || self.is_nearer(hash)
+        !is_full || self.is_nearer(own, hash)
     }
 
-    fn is_nearer(&mut self, hash: InfoHashV1) -> bool {
-        let distance = self.own.distance(&hash.into());
-        self.farthest().is_some_and(|(farthest, _)| distance < farthest)
+    fn is_nearer(&mut self, own: OwnIds, hash: InfoHashV1) -> bool {
+        let farthest = self.farthest(own).map(|farthest| own.distance(&farthest.into()));
+        farthest.is_some_and(|farthest| own.distance(&hash.into()) < farthest)
     }
 
-    fn is_farthest(&mut self, hash: InfoHashV1) -> bool {
-        self.farthest().is_none_or(|(_, farthest)| farthest == hash)
-    }
-
-    fn farthest(&mut self) -> Option<(Distance, InfoHashV1)> {
-        if self.farthest.is_none() {
-            let own = self.own;
-            let all = self.swarms.keys().map(|hash| (own.distance(&(*hash).into()), *hash));
-            self.farthest = all.max();
+    fn farthest(&mut self, own: OwnIds) -> Option<InfoHashV1> {
+        if let Some((_, hash)) = self.farthest.filter(|(ids, _)| *ids == own) {
+            return Some(hash);
         }
-        self.farthest
+        let farthest =
+            self.swarms.keys().max_by_key(|hash| own.distance(&(**hash).into())).copied();
+        self.farthest = farthest.map(|hash| (own, hash));
+        farthest
     }
 
-    fn make_room(&mut self, hash: InfoHashV1) {
+    fn make_room(&mut self, own: OwnIds, hash: InfoHashV1) {
         let is_known = self.swarms.contains_key(&hash);
         while self.peers >= MAX_PEERS || !is_known && self.swarms.len() >= MAX_HASHES {
-            let Some((_, farthest)) = self.farthest() else { return };
+            let Some(farthest) = self.farthest(own) else { return };
             self.remove(farthest);
         }
     }
@@ -132,7 +116,7 @@ impl PeerStore {
         self.swarms.values().filter(|swarm| swarm.has_owner_of(peer)).count()
     }
 
-    /// Appends peers of `hash` of the asker's family as elements of a bencoded list, `limit` bytes
+    /// Appends peers of `hash` of the asker's family, local ones only to a local asker, as elements of a bencoded list, `limit` bytes
     /// at most, from a position on that `start` chooses. With `noseed`, seeds are left out.
     pub(crate) fn values(
         &self,
@@ -144,7 +128,7 @@ impl PeerStore {
         out: &mut Vec<u8>,
     ) {
         if let Some(swarm) = self.swarms.get(&hash) {
-            swarm.values(asker.is_ipv4(), noseed, start as usize, limit, out);
+            swarm.values(asker, noseed, start as usize, limit, out);
         }
     }
 

@@ -28,6 +28,11 @@ impl Rate {
         has
     }
 
+    /// Gives back what was spent in vain.
+    pub(crate) fn refund(&mut self, cost: usize) {
+        self.left = (self.left + cost as f64).min(self.burst);
+    }
+
     /// Returns whether at least 1 is left.
     pub(crate) fn has(&mut self, now: Duration) -> bool {
         let gained = now.saturating_sub(self.at).as_secs_f64() * self.per_second;

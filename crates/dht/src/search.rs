@@ -1,11 +1,12 @@
 //! What the caller, or the node itself, looks for: a walk in each family, and what they found.
 
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use bt_types::InfoHashV1;
 
+use crate::address::host;
 use crate::bloom::{BLOOM_LENGTH, Bloom};
 use crate::lookup::Lookup;
 use crate::message::{Method, Want};
@@ -14,6 +15,13 @@ use crate::{Announce, Family, Stats};
 
 /// The most peers that one lookup reports.
 pub const MAX_LOOKUP_PEERS: usize = 2_000;
+
+/// The most of them that one node names.
+const PEERS_PER_INFORMANT: usize = 50;
+
+/// The most peers in a node's filter that is believed. No node stores that many, and a single full
+/// filter would hide all others.
+const MAX_FILTER_PEERS: f64 = 6_000.0;
 
 /// How long a search waits for the first node to become known.
 const FIRST_NODE_WAIT: Duration = Duration::from_secs(15);
@@ -43,6 +51,15 @@ impl Goal {
     /// Whether the node looks for it without being asked to.
     pub(crate) fn is_own(&self) -> bool {
         matches!(self, Self::Join | Self::Refresh)
+    }
+
+    /// Whether an item is looked for or put.
+    pub(crate) fn is_item(&self) -> bool {
+        #[cfg(feature = "items")]
+        if matches!(self, Self::Get | Self::Put) {
+            return true;
+        }
+        false
     }
 
     /// Whether something is stored at the end.
@@ -107,17 +124,21 @@ impl Search {
         })
     }
 
-    /// Returns those of `peers` that were not returned before. `secret` makes it impossible to choose
-    /// a peer that is taken for another.
+    /// Returns those of `peers` at an IP address, or a local address and port, that was not returned
+    /// before; `most` at most. `secret` makes it impossible to choose a peer that is taken for another.
     pub(crate) fn take_new(
         &mut self,
         secret: u64,
+        most: usize,
         peers: impl Iterator<Item = SocketAddr>,
     ) -> Vec<SocketAddr> {
         let mut new = Vec::new();
         for peer in peers {
+            if new.len() == most {
+                break;
+            }
             let mut hasher = DefaultHasher::new();
-            (secret, peer).hash(&mut hasher);
+            (secret, host(peer)).hash(&mut hasher);
             let digest = hasher.finish();
             if self.seen.len() < MAX_LOOKUP_PEERS
                 && let Err(at) = self.seen.binary_search(&digest)
@@ -129,11 +150,32 @@ impl Search {
         new
     }
 
-    /// Adds the filters of a reply.
+    /// Returns those of `peers` that a node named and that are new, without the one at `own`, which is
+    /// what we announce.
+    pub(crate) fn take_named(
+        &mut self,
+        secret: u64,
+        own: Option<IpAddr>,
+        peers: impl Iterator<Item = SocketAddr>,
+    ) -> Vec<SocketAddr> {
+        let announced = match self.goal {
+            Goal::Peers { announce: Announce::Port { port, .. }, .. } => Some(port),
+            _ => None,
+        };
+        let is_own = |peer: &SocketAddr| own == Some(peer.ip()) && announced == Some(peer.port());
+        self.take_new(secret, PEERS_PER_INFORMANT, peers.filter(|peer| !is_own(peer)))
+    }
+
+    /// Adds the filters of a reply, if they can be true.
     pub(crate) fn merge_filters(&mut self, seeds: &[u8; BLOOM_LENGTH], peers: &[u8; BLOOM_LENGTH]) {
-        if let Some(filters) = &mut self.filters {
-            filters.0.merge(seeds);
-            filters.1.merge(peers);
+        if let Some((all_seeds, all_peers)) = self.filters.as_deref_mut() {
+            for (all, filter) in [(all_seeds, seeds), (all_peers, peers)] {
+                let mut one = Bloom::default();
+                one.merge(filter);
+                if one.estimate() <= MAX_FILTER_PEERS {
+                    all.merge(filter);
+                }
+            }
         }
     }
 
@@ -190,9 +232,15 @@ mod tests {
         let peer = |number: u32| {
             SocketAddr::from((std::net::Ipv4Addr::from_bits(0x2d00_0000 + number), 6881))
         };
-        assert_eq!(search.take_new(1, [peer(1), peer(1), peer(2)].into_iter()).len(), 2);
-        assert_eq!(search.take_new(1, [peer(2), peer(3)].into_iter()), [peer(3)]);
-        assert_eq!(search.take_new(1, (0..9999).map(peer)).len(), MAX_LOOKUP_PEERS - 3);
+        let mut take = |peers: Vec<SocketAddr>| search.take_named(1, None, peers.into_iter());
+        assert_eq!(take(vec![peer(1), peer(1), peer(2)]).len(), 2);
+        assert_eq!(take(vec![peer(2), peer(3)]), [peer(3)]);
+        let mut other_port = peer(3);
+        other_port.set_port(1);
+        assert_eq!(take(vec![other_port]), []);
+        assert_eq!(take((0..9999).map(peer).collect()).len(), PEERS_PER_INFORMANT);
+        let all = search.take_new(1, usize::MAX, (0..9999).map(peer)).len();
+        assert_eq!(all, MAX_LOOKUP_PEERS - 3 - PEERS_PER_INFORMANT);
         assert!(search.memory() <= 64 * 1024, "{}", search.memory());
     }
 
@@ -202,7 +250,7 @@ mod tests {
         let mut seeds = Bloom::default();
         (0..20).for_each(|last| seeds.insert([45, 0, 0, last].into()));
         search.merge_filters(seeds.as_bytes(), &[0; BLOOM_LENGTH]);
-        search.merge_filters(seeds.as_bytes(), &[0; BLOOM_LENGTH]);
+        search.merge_filters(seeds.as_bytes(), &[0xff; BLOOM_LENGTH]);
         (0..5).for_each(|port| search.count_peer(SocketAddr::from(([45, 1, 1, 1], port))));
         assert_eq!(search.counts(), Some((20, 1)));
     }

@@ -16,13 +16,13 @@ pub const NEW_ADDRESS_RATE: usize = 600;
 /// New addresses in the first half minute.
 const FIRST_ADDRESSES: usize = 300;
 const FIRST_PERIOD: Duration = Duration::from_secs(30);
-/// How many queries an address may leave unanswered before it is left in peace for [`REST`].
+/// How many queries an address may leave unanswered before it is not asked for [`REST`].
 const MAX_UNANSWERED: u8 = 2;
 /// The same for a node of the table, which receives at its address.
 const MAX_UNANSWERED_KNOWN: u8 = 16;
 /// How long the last query to an address is under way.
 const BUSY: Duration = Duration::from_secs(1);
-/// How long an address is left in peace. Others may have named a victim's.
+/// How long a silent address is not asked. Others may have named a victim's.
 const REST: Duration = Duration::from_secs(60);
 /// How long an address that was asked is not new.
 const MEMORY: Duration = Duration::from_secs(5 * 60);
@@ -40,8 +40,10 @@ const MAX_MISMATCHED: usize = 256;
 pub(crate) enum Permit {
     /// Yes.
     Now,
-    /// Not before that time.
+    /// Not before that time, nor any other query.
     Later(Duration),
+    /// Not before that time, nor to any other new address.
+    NewLater(Duration),
     /// Not while the address may still answer the queries under way.
     Busy,
     /// Not to this address.
@@ -52,6 +54,8 @@ pub(crate) enum Permit {
 struct Contact {
     last: Duration,
     unanswered: u8,
+    /// Whether a new address was counted for its only query.
+    is_new: bool,
 }
 
 /// An address where a node answered with another id than expected.
@@ -121,7 +125,7 @@ impl SendBudget {
         let is_start = self.start.is_none_or(|start| now < start + FIRST_PERIOD);
         let limit = if is_start { FIRST_ADDRESSES } else { NEW_ADDRESS_RATE };
         if used >= limit || self.contacted.len() >= MAX_CONTACTED {
-            return Permit::Later(Duration::from_secs(self.second + 1));
+            return Permit::NewLater(Duration::from_secs(self.second + 1));
         }
         Permit::Now
     }
@@ -135,7 +139,7 @@ impl SendBudget {
             // After a rest there is one more try.
             let has_rested = now.saturating_sub(contact.last) >= REST;
             contact.unanswered = if has_rested { 1 } else { contact.unanswered.saturating_add(1) };
-            contact.last = now;
+            (contact.last, contact.is_new) = (now, false);
             return;
         }
         if !known {
@@ -143,14 +147,30 @@ impl SendBudget {
             self.new[(self.second % 60) as usize] += 1;
         }
         if self.contacted.len() < MAX_CONTACTED {
-            self.contacted.insert(group, Contact { last: now, unanswered: 1 });
+            self.contacted.insert(group, Contact { last: now, unanswered: 1, is_new: !known });
+        }
+    }
+
+    /// Takes back the last query to `address`, which could not be sent.
+    pub(crate) fn refund(&mut self, now: Duration, address: SocketAddr) {
+        let group = host(address);
+        let Some(contact) = self.contacted.get_mut(&group).filter(|contact| contact.unanswered > 0)
+        else {
+            return;
+        };
+        contact.unanswered -= 1;
+        self.queries.refund(1);
+        if contact.is_new && contact.last + Duration::from_secs(60) > now {
+            let count = &mut self.new[(contact.last.as_secs() % 60) as usize];
+            *count = count.saturating_sub(1);
+            self.contacted.remove(&group);
         }
     }
 
     /// Records that an answer came from `address`.
     pub(crate) fn record_answer(&mut self, address: SocketAddr) {
         if let Some(contact) = self.contacted.get_mut(&host(address)) {
-            contact.unanswered = 0;
+            (contact.unanswered, contact.is_new) = (0, false);
         }
     }
 
@@ -221,7 +241,7 @@ mod tests {
                     budget.record_query(now, address, known);
                     sent.push(now);
                 }
-                Permit::Later(next) => {
+                Permit::Later(next) | Permit::NewLater(next) => {
                     assert!(next > now, "{next:?} {now:?}");
                     now = next;
                     budget.expire(now);
@@ -304,13 +324,26 @@ mod tests {
     }
 
     #[test]
+    fn unsent_query_costs_nothing() {
+        let mut budget = SendBudget::new(Duration::ZERO, true);
+        for ip in 0..5000 {
+            let now = Duration::from_millis(ip);
+            assert_eq!(budget.permit(now, at(ip as u32), false), Permit::Now, "{ip}");
+            budget.record_query(now, at(ip as u32), false);
+            budget.refund(now, at(ip as u32));
+        }
+        assert!(budget.contacted.is_empty());
+    }
+
+    #[test]
     fn remembered_addresses_are_limited() {
         let mut budget = SendBudget::new(Duration::ZERO, true);
         for ip in 0..=MAX_CONTACTED as u32 {
             budget.record_query(Duration::ZERO, at(ip), true);
         }
         assert_eq!(budget.contacted.len(), MAX_CONTACTED);
-        assert!(matches!(budget.permit(Duration::ZERO, at(1 << 20), false), Permit::Later(_)));
+        let later = Duration::from_secs(120);
+        assert!(matches!(budget.permit(later, at(1 << 20), false), Permit::NewLater(_)));
         budget.expire(MEMORY);
         assert!(budget.contacted.is_empty());
     }

@@ -1,4 +1,4 @@
-//! What outlives a launch: our ids and the nodes that answered.
+//! What outlives a launch: our ids and nodes, first those that answered.
 
 use std::net::SocketAddr;
 

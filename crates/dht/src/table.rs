@@ -46,9 +46,14 @@ pub(crate) struct Node {
 }
 
 impl Node {
+    /// Returns whether it answered the last query.
+    pub(crate) fn is_good(&self) -> bool {
+        self.failures == 0
+    }
+
     /// Returns whether its id fits its address (BEP 42).
     fn is_compliant(&self) -> bool {
-        self.id.fits_address(self.address.ip())
+        self.id.is_compliant(self.address.ip())
     }
 }
 
@@ -101,14 +106,12 @@ impl Table {
         }
         let group = host(node.address);
         let is_taken = |other: &Node| host(other.address) == group;
+        // Another node behind the same address, or the same one under a new id.
         let taken = self.iter().find(|other| is_taken(other));
-        if let Some((id, address)) = taken.map(|other| (other.id, other.address)) {
-            // The same node under a new id, or another one behind the same address.
-            if address != node.address {
-                return Entry::Refused;
-            }
-            self.evict(&id);
+        if taken.is_some_and(|other| other.address != node.address) {
+            return Entry::Refused;
         }
+        self.evict_at(node.address);
         self.split_for(&node.id);
         let shape = self.shape(self.index(&node.id));
         self.buckets[shape.bits as usize].insert(node, shape)
@@ -142,34 +145,43 @@ impl Table {
         self.iter().find(|node| node.address == address).map(|node| node.id)
     }
 
-    /// Removes the node at `address`, which has another id now, and has its bucket checked.
+    /// Removes the nodes at the host of `address`, which have other ids now, and those that wait.
+    /// Marks the others of their buckets as due for a check.
     pub(crate) fn evict_at(&mut self, address: SocketAddr) {
-        if let Some(id) = self.id_at(address) {
-            self.evict(&id);
+        let group = host(address);
+        self.buckets.iter_mut().for_each(|bucket| bucket.evict(group));
+    }
+
+    /// Records that the node answered with an error: it is there.
+    pub(crate) fn handle_error(&mut self, now: Duration, id: &NodeId, address: SocketAddr) {
+        let index = self.index(id);
+        let is_it = |node: &&mut Node| node.id == *id && node.address == address;
+        if let Some(node) = self.buckets[index].live_mut().iter_mut().find(is_it) {
+            node.due = seconds(now + QUESTIONABLE);
         }
     }
 
-    fn evict(&mut self, id: &NodeId) {
-        let index = self.index(id);
-        self.buckets[index].evict(id);
-    }
-
     /// Fills `found` with the nodes closest to `target`, the closest first, [`K`] at most; of a /16
-    /// (IPv6: /48) only [`NODES_PER_NET`], if there are enough others. With `good`, leaves out nodes
-    /// that did not answer the last query.
-    pub(crate) fn closest<'t>(&'t self, target: &NodeId, good: bool, found: &mut Closest<'t>) {
+    /// (IPv6: /48) only [`NODES_PER_NET`], if there are enough others. Leaves out nodes that are not
+    /// `wanted`.
+    pub(crate) fn closest<'t>(
+        &'t self,
+        target: &NodeId,
+        wanted: impl Fn(&Node) -> bool + Copy,
+        found: &mut Closest<'t>,
+    ) {
         found.clear();
         for most in [NODES_PER_NET, usize::MAX] {
             let at = self.index(target);
             // Nodes of this bucket are closer than those of deeper ones, which are closer than those
             // of each earlier one.
-            found.extend(&self.buckets[at..=at], target, good, most);
-            found.extend(&self.buckets[at + 1..], target, good, most);
+            found.extend(&self.buckets[at..=at], target, wanted, most);
+            found.extend(&self.buckets[at + 1..], target, wanted, most);
             for bucket in self.buckets[..at].iter().rev() {
                 if found.is_full() {
                     break;
                 }
-                found.extend(std::slice::from_ref(bucket), target, good, most);
+                found.extend(std::slice::from_ref(bucket), target, wanted, most);
             }
         }
     }
@@ -300,13 +312,19 @@ impl<'t> Closest<'t> {
 
     /// Adds the nodes of `buckets` that are closest, behind those that are there, but no more than
     /// `most` of a network.
-    fn extend(&mut self, buckets: &'t [Bucket], target: &NodeId, good: bool, most: usize) {
+    fn extend(
+        &mut self,
+        buckets: &'t [Bucket],
+        target: &NodeId,
+        wanted: impl Fn(&Node) -> bool,
+        most: usize,
+    ) {
         let start = self.count;
         if start == K {
             return;
         }
         for node in buckets.iter().flat_map(Bucket::live) {
-            if good && node.failures > 0 {
+            if !wanted(node) {
                 continue;
             }
             let distance = target.distance(&node.id);

@@ -7,11 +7,12 @@ use bt_types::InfoHashV1;
 use rand::RngExt as _;
 
 use super::Dht;
+use crate::address::{is_local, is_peer};
 use crate::bloom::BLOOM_LENGTH;
 use crate::message::{
     Body, ErrorCode, Message, Method, Nodes, Query, Reply, Values, Want, push_node,
 };
-use crate::table::{Closest, K};
+use crate::table::{Closest, K, Node};
 use crate::throttle::Standing;
 use crate::tokens::TOKEN_LENGTH;
 use crate::{Family, NodeId};
@@ -92,7 +93,7 @@ impl Dht {
                 self.answer_get_peers(now, asker, query.id, (info_hash, want), noseed, scrape);
             }
             Method::AnnouncePeer { info_hash, port, seed, token } => {
-                let port = port.unwrap_or(from.port());
+                let port = port.unwrap_or_else(|| from.port());
                 let result = self.store_peer(now, asker, query.id, (info_hash, port, seed), token);
                 self.confirm(now, asker, own, length, result);
             }
@@ -183,7 +184,12 @@ impl Dht {
         }
         let mut peer = asker.address;
         peer.set_port(port);
-        self.peers.announce(now, info_hash, peer, seed).map_err(|_| ErrorCode::Server)
+        if !is_peer(peer, true) {
+            return Err(ErrorCode::Protocol);
+        }
+        let own = self.own_ids();
+        let stored = self.peers.announce(now, own, (info_hash, peer, seed));
+        stored.map_err(|_| ErrorCode::Server)
     }
 
     fn answer_get_peers(
@@ -199,10 +205,11 @@ impl Dht {
             return;
         };
         let target = info_hash.into();
+        let own_ids = self.own_ids();
         // Without a token the asker announces elsewhere (BEP 33).
         let token: Option<[u8; TOKEN_LENGTH]> = self
             .peers
-            .accepts(info_hash, asker.address)
+            .accepts(own_ids, info_hash, asker.address)
             .then(|| self.tokens.issue(now, asker.address, &id, &target, &mut self.rng));
         let filters = if scrape { self.peers.filters(info_hash) } else { None };
         let start = self.rng.random();
@@ -267,6 +274,8 @@ impl Dht {
             (true, Family::V6) => want.v6,
         };
         let other = if own == Family::V4 { Family::V6 } else { Family::V4 };
+        let names_local = is_local(asker.address.ip());
+        let wanted = |node: &Node| node.is_good() && (names_local || !is_local(node.address.ip()));
         let mut used = 0;
         for family in [own, other].into_iter().filter(|family| wants(*family)) {
             let (out, entry) = match family {
@@ -276,7 +285,7 @@ impl Dht {
             let left = room.saturating_sub(used + b"6:nodes6304:".len());
             let mut found = Closest::default();
             if let Some(overlay) = self.overlay(family) {
-                overlay.table.closest(&target, true, &mut found);
+                overlay.table.closest(&target, wanted, &mut found);
             }
             for node in found.iter().take(K.min(left / entry)) {
                 push_node(&node.id, node.address, out);

@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use super::Dht;
 use super::answers::Asker;
-use crate::items::{Item, ItemSearch, PutRefused, Signed, check_lengths, mutable_target};
+use crate::items::{
+    Item, ItemSearch, PutRefused, SALT_LENGTH, Signed, check_lengths, mutable_target,
+};
 use crate::message::{ErrorCode, Method, MutablePut, Reply, Want};
 use crate::search::Goal;
 use crate::{Event, Family, LookupKey, NodeId};
@@ -19,15 +21,25 @@ impl Dht {
     /// Looks for the item with that target. `salt` is that of a mutable item, or empty. Events:
     /// [`Event::Item`] if there is one, then [`Event::Done`]. An immutable item ends the lookup; of a
     /// mutable one the newest version is reported at the end.
+    ///
+    /// It is over at once if the salt is longer than [`SALT_LENGTH`](crate::SALT_LENGTH), or if 64
+    /// lookups for items wait.
     pub fn get(&mut self, now: Duration, target: NodeId, salt: &[u8]) -> LookupKey {
-        let item = ItemSearch::get(target, salt.to_vec());
-        self.start_item(now, Goal::Get, target, item)
+        if salt.len() > SALT_LENGTH {
+            return self.refuse_lookup();
+        }
+        self.start_item(now, Goal::Get, target, ItemSearch::get(target, salt.to_vec()))
     }
 
     /// Stores an item at the nodes closest to its target. With `cas`, nodes that have a version store
     /// it only if theirs has that sequence number. Event: [`Event::Done`], whose statistics say how
     /// many nodes stored it and how many have another version.
+    ///
+    /// It is over at once if the item is invalid ([`Item::verify`]), or if 64 lookups for items wait.
     pub fn put(&mut self, now: Duration, item: Item, cas: Option<i64>) -> LookupKey {
+        if item.verify().is_err() {
+            return self.refuse_lookup();
+        }
         let target = item.target();
         self.start_item(now, Goal::Put, target, ItemSearch::put(item, cas))
     }
@@ -39,12 +51,9 @@ impl Dht {
         target: NodeId,
         item: ItemSearch,
     ) -> LookupKey {
-        let key = self.start(now, goal, target);
-        let queued = self.queue.iter_mut().find(|(queued, _)| *queued == key);
-        let search = self.searches.get_mut(&key).or(queued.map(|(_, search)| search));
-        if let Some(search) = search {
-            search.item = Some(Box::new(item));
-        }
+        let mut search = self.search(now, goal, target);
+        search.item = Some(Box::new(item));
+        let key = self.enqueue(search);
         self.pump(now);
         key
     }
@@ -111,7 +120,7 @@ impl Dht {
         if !self.tokens.is_valid(now, token, from, &id, &target, &mut self.rng) {
             return Some(Err(ErrorCode::Protocol));
         }
-        match self.items.put(now, from, item, Signed { cas }) {
+        match self.items.put(now, self.own_ids(), from, item, Signed { cas }) {
             Ok(()) => Some(Ok(())),
             Err(PutRefused::With(code)) => Some(Err(code)),
             Err(PutRefused::Silently) => None,

@@ -8,8 +8,8 @@ use crate::lookup::Lookup;
 use crate::search::{Goal, Search};
 use crate::{Event, Family};
 
-/// The time between two checks of nodes of the table. With a full table each node is checked within
-/// half an hour.
+/// The time between two checks of nodes, of either table. With one full table each node is checked
+/// within half an hour, with two within an hour.
 const CHECK_GAP: Duration = Duration::from_secs(4);
 /// The time between two lookups that fill the table, once it has been filled.
 const REFRESH_EVERY: Duration = Duration::from_secs(15 * 60);
@@ -39,9 +39,12 @@ pub(super) struct Schedule {
     /// When the budget allows what waits for it.
     blocked: Option<Duration>,
     check: Duration,
-    refresh: Duration,
-    /// How many refreshes there were since the start, or since our id changed.
-    refreshes: u32,
+    /// The family whose turn it is.
+    check_family: usize,
+    /// By family.
+    refresh: [Duration; 2],
+    /// How many refreshes of a family there were since the start, or since our id changed.
+    refreshes: [u32; 2],
     expire: Duration,
     /// When the first query went out that nobody has answered since, and how many have failed.
     unanswered_since: Option<Duration>,
@@ -64,8 +67,9 @@ impl Schedule {
             next: Duration::ZERO,
             blocked: None,
             check: Duration::ZERO,
-            refresh: Duration::ZERO,
-            refreshes: 0,
+            check_family: 0,
+            refresh: [Duration::ZERO; 2],
+            refreshes: [0; 2],
             expire: EXPIRE_EVERY,
             unanswered_since: None,
             failures: 0,
@@ -115,30 +119,37 @@ impl Schedule {
         }
     }
 
-    /// Nodes became known.
-    pub(super) fn handle_contact(&mut self, now: Duration, is_thin: bool) {
-        if self.refreshes == 0 || is_thin {
-            self.refresh = now;
+    /// Nodes of the family became known.
+    pub(super) fn handle_contact(&mut self, now: Duration, family: Family, is_thin: bool) {
+        if self.refreshes[family.index()] == 0 || is_thin {
+            self.refresh[family.index()] = now;
             self.next = now;
         }
     }
 
-    pub(super) fn handle_refreshed(&mut self, now: Duration, is_thin: bool, is_full: bool) {
-        self.refreshes += 1;
-        self.refresh = now
-            + match self.refreshes {
+    pub(super) fn handle_refreshed(
+        &mut self,
+        now: Duration,
+        family: Family,
+        is_thin: bool,
+        is_full: bool,
+    ) {
+        let at = family.index();
+        self.refreshes[at] += 1;
+        self.refresh[at] = now
+            + match self.refreshes[at] {
                 ..=FIRST_REFRESH_COUNT => FIRST_REFRESHES,
                 _ if is_thin => THIN_REFRESHES,
                 _ if !is_full => PARTIAL_REFRESHES,
                 _ => REFRESH_EVERY,
             };
-        self.hasten(now, Some(self.refresh));
+        self.hasten(now, Some(self.refresh[at]));
     }
 
-    /// Our id is another one: the table has to be filled again.
-    pub(super) fn restart(&mut self, now: Duration) {
-        self.refreshes = 0;
-        self.refresh = now;
+    /// Our id is another one: the table of the family has to be filled again.
+    pub(super) fn restart(&mut self, now: Duration, family: Family) {
+        self.refreshes[family.index()] = 0;
+        self.refresh[family.index()] = now;
         self.next = now;
     }
 }
@@ -159,7 +170,7 @@ impl Dht {
             self.budget.expire(now);
         }
         self.want_routers(now);
-        self.refresh(now);
+        FAMILIES.into_iter().for_each(|family| self.refresh(now, family));
         self.check_askers(now);
         self.check_nodes(now);
         let first_nodes = self.searches.values().map(super::super::search::Search::wakes_at);
@@ -195,38 +206,42 @@ impl Dht {
     }
 
     /// Starts a lookup that fills the table: first for our neighbours, then for a bucket with room.
-    fn refresh(&mut self, now: Duration) {
-        if now < self.schedule.refresh {
-            self.schedule.hasten(now, Some(self.schedule.refresh));
+    fn refresh(&mut self, now: Duration, family: Family) {
+        let at = family.index();
+        let Some(overlay) = &mut self.overlays[at] else { return };
+        let due = self.schedule.refresh[at].max(overlay.held_until(now).unwrap_or_default());
+        if now < due {
+            self.schedule.hasten(now, Some(due));
             return;
         }
-        if self.searches.values().any(|search| search.goal.is_own()) {
+        if self.searches.values().any(|search| search.goal.is_own() && search.walks[at].is_some()) {
             return;
         }
-        let is_first = self.schedule.refreshes == 0;
-        let goal = if is_first { Goal::Join } else { Goal::Refresh };
-        let mut by_family = [None, None];
-        for overlay in self.overlays.iter().flatten() {
-            let joins = is_first || overlay.is_thin();
-            let target =
-                if joins { overlay.id() } else { overlay.table.thin_target(&mut self.rng) };
-            let mut lookup = Lookup::new(target, false);
-            if overlay.seed(&mut lookup) {
-                by_family[overlay.family().index()] = Some(lookup);
-            }
-        }
-        if by_family.iter().all(Option::is_none) {
+        let is_first = self.schedule.refreshes[at] == 0;
+        let joins = is_first || overlay.is_thin();
+        let target = if joins { overlay.id() } else { overlay.table.thin_target(&mut self.rng) };
+        let mut walk = Lookup::new(target, false);
+        if !overlay.seed(&mut walk) {
             // Nobody is known yet, or any more.
-            self.overlays.iter_mut().flatten().for_each(super::Overlay::retry_contacts);
-            self.schedule.refresh = now + FIRST_REFRESHES;
+            overlay.retry_contacts();
+            let other = self.overlays[1 - at].as_ref();
+            let is_alone = other.is_none_or(|other| other.table.len() == 0);
+            let pause = if is_alone { FIRST_REFRESHES } else { PARTIAL_REFRESHES };
+            self.schedule.refresh[at] = now + pause;
             return;
         }
+        let goal = if is_first { Goal::Join } else { Goal::Refresh };
+        let mut walks = [None, None];
+        walks[at] = Some(walk);
         let key = self.take_key();
-        self.searches.insert(key, Search::new(now, goal, by_family));
+        self.searches.insert(key, Search::new(now, goal, walks));
     }
 
     fn check_askers(&mut self, now: Duration) {
         for family in FAMILIES {
+            if self.is_held(now, family) {
+                continue;
+            }
             while let Some(asker) = self.due_asker(now, family) {
                 if !self.send_check(now, asker.id, asker.address) {
                     break;
@@ -256,11 +271,18 @@ impl Dht {
             return;
         }
         self.schedule.check = now + CHECK_GAP;
-        for family in FAMILIES {
+        let first = self.schedule.check_family;
+        for at in [first, 1 - first] {
+            let family = FAMILIES[at];
+            if self.is_held(now, family) {
+                continue;
+            }
             let due =
                 self.overlay_mut(family).and_then(|overlay| overlay.table.take_questionable(now));
             if let Some((id, address)) = due {
+                self.schedule.check_family = 1 - at;
                 self.send_check(now, id, address);
+                return;
             }
         }
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 #[cfg(feature = "items")]
 use super::items::put_method;
-use super::overlay::Contact;
+use super::overlay::{Contact, Origin, Overlay};
 use super::replies::Purpose;
 use super::{Dht, MAX_LOOKUPS};
 use crate::address::{FAMILIES, is_usable};
@@ -32,8 +32,10 @@ fn put_method<'a>(item: &ItemSearch, _: SocketAddr, _: &'a [u8]) -> Option<Metho
 /// What became of a query that was to be sent.
 enum Sent {
     Yes,
-    /// The budget allows it at that time.
+    /// The budget allows it, or any other query, at that time.
     Later(Duration),
+    /// The budget allows it, or another query to a new address, at that time.
+    NewLater(Duration),
     /// After the address has answered, or has not.
     Busy,
     /// Never to this address.
@@ -46,53 +48,84 @@ enum Step {
     Progress,
     /// It waits for answers.
     Waits,
-    /// It waits for the budget.
+    /// It waits for the budget, and so do all others.
     Blocked(Duration),
+    /// It waits until new addresses may be asked.
+    Limited(Duration),
     /// It is over.
     Over,
 }
 
-impl Dht {
-    /// Sends what may be sent.
-    pub(super) fn pump(&mut self, now: Duration) {
-        let blocked = self.pump_searches(now).or_else(|| self.pump_contacts(now));
-        self.schedule.set_blocked(blocked);
+/// When what the budget does not allow now may be sent.
+#[derive(Default)]
+struct Wait {
+    until: Option<Duration>,
+    /// Whether nothing at all may be sent now.
+    is_over: bool,
+}
+
+impl Wait {
+    fn add(&mut self, until: Duration) {
+        self.until = Some(self.until.map_or(until, |other| other.min(until)));
     }
 
-    /// Lets each search take a step in turn until none can. Returns when the budget allows more.
-    fn pump_searches(&mut self, now: Duration) -> Option<Duration> {
+    fn end(&mut self, until: Duration) {
+        self.add(until);
+        self.is_over = true;
+    }
+}
+
+impl Dht {
+    /// Sends what may be sent: to contacts that are urgent, for the searches, to other contacts.
+    pub(super) fn pump(&mut self, now: Duration) {
+        let mut wait = Wait::default();
+        self.pump_contacts(now, true, &mut wait);
+        self.pump_searches(now, &mut wait);
+        self.pump_contacts(now, false, &mut wait);
+        self.schedule.set_blocked(wait.until);
+    }
+
+    /// Lets each search take a step in turn until none can.
+    fn pump_searches(&mut self, now: Duration, wait: &mut Wait) {
         let mut keys: Vec<LookupKey> = self.searches.keys().copied().collect();
-        while !keys.is_empty() {
+        while !keys.is_empty() && !wait.is_over {
             let mut active = Vec::with_capacity(keys.len());
             for key in keys {
                 match self.step(now, key) {
                     Step::Progress => active.push(key),
                     Step::Waits => {}
-                    Step::Blocked(until) => return Some(until),
+                    Step::Limited(until) => wait.add(until),
+                    Step::Blocked(until) => return wait.end(until),
                     Step::Over => active.extend(self.finish(now, key)),
                 }
             }
             keys = active;
         }
-        None
     }
 
-    fn pump_contacts(&mut self, now: Duration) -> Option<Duration> {
+    fn pump_contacts(&mut self, now: Duration, urgent: bool, wait: &mut Wait) {
         for family in FAMILIES {
-            while let Some(overlay) = self.overlay(family) {
-                let (own, want) = (overlay.id(), self.want(family));
-                let Some(contact) = overlay.contacts.front().copied() else { break };
+            while !wait.is_over
+                && !self.is_held(now, family)
+                && let Some(overlay) = self.overlay(family)
+            {
+                let (own, want) = (overlay.id(), self.want(now, family));
+                let Some(contact) = overlay.next_contact(urgent) else { break };
                 let method = Method::FindNode { target: own, want };
-                let purpose = Purpose::Contact { is_router: contact.is_router };
-                if let Sent::Later(until) = self.send(now, contact.address, None, method, purpose) {
-                    return Some(until);
+                let purpose = Purpose::Contact { is_router: contact.origin == Origin::Router };
+                match self.send(now, contact.address, None, method, purpose) {
+                    Sent::Later(until) => return wait.end(until),
+                    Sent::NewLater(until) => {
+                        wait.add(until);
+                        break;
+                    }
+                    Sent::Yes | Sent::Busy | Sent::No => {}
                 }
                 if let Some(overlay) = self.overlay_mut(family) {
                     overlay.contacts.pop_front();
                 }
             }
         }
-        None
     }
 
     fn step(&mut self, now: Duration, key: LookupKey) -> Step {
@@ -104,7 +137,8 @@ impl Dht {
                 Step::Over => {}
                 step => {
                     over = false;
-                    let is_stronger = matches!(step, Step::Progress | Step::Blocked(_));
+                    let is_stronger =
+                        matches!(step, Step::Progress | Step::Blocked(_) | Step::Limited(_));
                     if is_stronger && !matches!(result, Step::Progress) {
                         result = step;
                     }
@@ -123,9 +157,9 @@ impl Dht {
         search: &mut Search,
         family: Family,
     ) -> Step {
-        let want = self.want(family);
+        let want = self.want(now, family);
         let Some(method) = search.method(family, want) else { return Step::Over };
-        if search.is_satisfied() {
+        if search.is_satisfied() || self.is_held(now, family) {
             return Step::Over;
         }
         let others = search.walks[1 - family.index()].as_ref();
@@ -136,14 +170,15 @@ impl Dht {
         if let Some((id, address)) = progress.next {
             return match self.send(now, address, Some(id), method, Purpose::Walk(key)) {
                 Sent::Yes => {
-                    walk.handle_asked(address);
+                    walk.handle_asked((id, address));
                     search.stats.asked += 1;
                     Step::Progress
                 }
                 Sent::Later(until) => Step::Blocked(until),
+                Sent::NewLater(until) => Step::Limited(until),
                 Sent::Busy => Step::Waits,
                 Sent::No => {
-                    walk.handle_failed(address);
+                    walk.handle_failed((id, address));
                     Step::Progress
                 }
             };
@@ -152,6 +187,7 @@ impl Dht {
             return Step::Waits;
         }
         if walk.closest().count() < K
+            && !walk.is_exhausted()
             && let Some(overlay) = &self.overlays[family.index()]
             && overlay.seed(walk)
         {
@@ -164,21 +200,22 @@ impl Dht {
         if !goal.stores() {
             return Step::Over;
         }
-        if let Some((id, address, token)) = walk.next_store() {
+        if let Some((named, token)) = walk.next_store() {
             let token = token.to_vec();
             #[cfg(feature = "items")]
             let item = search.item.as_deref();
             #[cfg(not(feature = "items"))]
             let item = None;
-            return match self.send_store(now, key, (goal, item), (id, address), &token) {
+            return match self.send_store(now, key, (goal, item), named, &token) {
                 Sent::Later(until) => Step::Blocked(until),
+                Sent::NewLater(until) => Step::Limited(until),
                 Sent::Busy => Step::Waits,
                 Sent::Yes => {
-                    walk.handle_store_asked(address);
+                    walk.handle_store_asked(named);
                     Step::Progress
                 }
                 Sent::No => {
-                    walk.handle_store_over(address);
+                    walk.handle_store_over(named);
                     Step::Progress
                 }
             };
@@ -213,10 +250,11 @@ impl Dht {
         #[cfg(feature = "items")]
         self.report_item(key, search.item.take());
         if search.goal.is_own() {
-            let overlays = || self.overlays.iter().flatten();
-            let is_thin = overlays().any(super::Overlay::is_thin);
-            let is_full = overlays().all(|overlay| overlay.table.is_full());
-            self.schedule.handle_refreshed(now, is_thin, is_full);
+            for family in FAMILIES.into_iter().filter(|at| search.walks[at.index()].is_some()) {
+                let Some(overlay) = &self.overlays[family.index()] else { continue };
+                let (is_thin, is_full) = (overlay.is_thin(), overlay.table.is_full());
+                self.schedule.handle_refreshed(now, family, is_thin, is_full);
+            }
             return None;
         }
         if search.goal == Goal::Nodes {
@@ -247,38 +285,38 @@ impl Dht {
     }
 
     /// Has the node at `address` asked for its id and its neighbours.
-    pub(super) fn add_contact(&mut self, address: SocketAddr, is_router: bool) {
+    pub(super) fn add_contact(&mut self, address: SocketAddr, origin: Origin) {
         if !is_usable(address, self.accept_local) {
             return;
         }
         if let Some(overlay) = self.overlay_mut(Family::of(address)) {
-            overlay.add_contact(Contact { address, is_router });
+            overlay.add_contact(Contact { origin, address });
         }
     }
 
     pub(super) fn send_ping(&mut self, now: Duration, address: SocketAddr, key: LookupKey) -> bool {
-        is_usable(address, self.accept_local)
-            && matches!(self.send(now, address, None, Method::Ping, Purpose::Ping(key)), Sent::Yes)
+        matches!(self.send(now, address, None, Method::Ping, Purpose::Ping(key)), Sent::Yes)
     }
 
     /// Checks whether a node is still there. Returns `false` if the budget for all queries does not
     /// allow it now.
     pub(super) fn send_check(&mut self, now: Duration, id: NodeId, address: SocketAddr) -> bool {
         let sent = self.send(now, address, Some(id), Method::Ping, Purpose::Check);
-        !matches!(sent, Sent::Later(_))
+        !matches!(sent, Sent::Later(_) | Sent::NewLater(_))
     }
 
     /// Which families a query asks for: also the other one, while we know few nodes of it (BEP 32,
     /// "Bootstrapping").
-    fn want(&self, family: Family) -> Want {
-        match &self.overlays {
-            [Some(v4), Some(v6)] => match family {
-                Family::V4 if v6.is_thin() => Want { v4: true, v6: true },
-                Family::V6 if v4.is_thin() => Want { v4: true, v6: true },
-                _ => Want::default(),
-            },
-            _ => Want::default(),
-        }
+    fn want(&self, now: Duration, family: Family) -> Want {
+        let other = self.overlays[1 - family.index()].as_ref();
+        let wants = |other: &Overlay| other.is_thin() && other.held_until(now).is_none();
+        let both = other.is_some_and(wants);
+        Want { v4: both, v6: both }
+    }
+
+    /// Whether nothing is sent in the family, because nothing could be sent lately.
+    pub(super) fn is_held(&self, now: Duration, family: Family) -> bool {
+        self.overlay(family).is_some_and(|overlay| overlay.held_until(now).is_some())
     }
 
     /// Sends a query, if the budget allows it.
@@ -291,11 +329,15 @@ impl Dht {
         purpose: Purpose,
     ) -> Sent {
         let Some(overlay) = &self.overlays[Family::of(to).index()] else { return Sent::No };
+        if overlay.held_until(now).is_some() || !is_usable(to, self.accept_local) {
+            return Sent::No;
+        }
         let own = overlay.id();
         let is_known = expected.is_some_and(|id| overlay.table.contains(&id, to));
         match self.budget.permit(now, to, is_known) {
             Permit::Now => {}
             Permit::Later(until) => return Sent::Later(until),
+            Permit::NewLater(until) => return Sent::NewLater(until),
             Permit::Busy => return Sent::Busy,
             Permit::Never => return Sent::No,
         }
@@ -314,7 +356,8 @@ impl Dht {
             version: self.version.as_ref().map(<[u8; 4]>::as_slice),
         };
         let Some(length) = self.outbox.push(to, MAX_QUERY, |out| message.encode(out)) else {
-            return Sent::Yes;
+            self.calls.remove(transaction);
+            return Sent::No;
         };
         self.budget.record_query(now, to, is_known);
         self.schedule.record_query(now);

@@ -4,9 +4,10 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::Dht;
-use crate::address::{is_local, is_peer, is_usable};
+use super::overlay::Origin;
+use crate::address::{FAMILIES, is_local, is_peer, is_usable};
 use crate::calls::{Call, Stage};
-use crate::message::{ErrorCode, Message, Nodes, Reply, Values};
+use crate::message::{ErrorCode, Nodes, Reply, Values};
 use crate::search::Goal;
 use crate::{Event, Family, LookupKey, NodeId, Stats};
 
@@ -39,21 +40,17 @@ impl Purpose {
 }
 
 impl Dht {
+    /// Handles the reply to `call`. The node sees us at `ip`.
     pub(super) fn handle_reply(
         &mut self,
         now: Duration,
-        from: SocketAddr,
-        message: &Message<'_>,
+        call: &Call<Purpose>,
+        ip: Option<SocketAddr>,
         reply: &Reply<'_>,
     ) {
-        let Some(call) = self.calls.take(message.transaction, from) else {
-            self.counters.unmatched += 1;
-            return;
-        };
+        let from = call.to;
         let rtt = now.saturating_sub(call.sent);
         self.calls.record_answer(rtt);
-        self.budget.record_answer(from);
-        self.schedule.handle_answer();
         let family = Family::of(from);
         let Some(overlay) = self.overlay_mut(family) else { return };
         overlay.remove_known(from);
@@ -61,23 +58,42 @@ impl Dht {
         if is_changed || reply.id == overlay.id() {
             // A node that changes its id may be anywhere it likes.
             overlay.table.evict_at(from);
-            let excused = reply.id != overlay.id() && reply.id.fits_address(from.ip());
+            let excused = reply.id != overlay.id() && reply.id.is_compliant(from.ip());
             self.budget.record_mismatch(now, from, excused);
         }
         let is_router = call.purpose == Purpose::Contact { is_router: true };
-        if !is_router && !self.budget.is_ignored(now, from) {
-            self.add_to_table(now, reply.id, from, rtt);
-        }
+        let is_ignored = self.budget.is_ignored(now, from);
         if call.expected.is_some_and(|expected| expected != reply.id) {
-            // Whoever named the node may have lied about it.
             self.counters.mismatched += 1;
-            self.handle_stage(now, Stage::Failed, &call, false);
+            if !is_ignored {
+                // It enters the table when it answers with this id again.
+                self.add_contact(from, Origin::Peer);
+            }
+            self.use_mismatch(now, call, reply, is_ignored);
             return;
         }
-        if let Some(ip) = message.ip {
+        if !is_router && !is_ignored {
+            self.add_to_table(now, reply.id, from, rtt);
+        }
+        if let Some(ip) = ip {
             self.handle_vote(now, from, ip);
         }
-        self.use_reply(now, from, &call, reply, rtt);
+        self.use_reply(now, call, reply, rtt);
+    }
+
+    /// Uses the answer of a node that another node named with a wrong id. It is not to blame for that,
+    /// and may be the very one that is looked for.
+    fn use_mismatch(
+        &mut self,
+        now: Duration,
+        call: &Call<Purpose>,
+        reply: &Reply<'_>,
+        is_ignored: bool,
+    ) {
+        match call.purpose {
+            Purpose::Walk(key) if !is_ignored => self.advance_walk(now, key, call, reply),
+            _ => self.handle_stage(now, Stage::Failed, call, false),
+        }
     }
 
     fn add_to_table(&mut self, now: Duration, id: NodeId, from: SocketAddr, rtt: Duration) {
@@ -85,44 +101,53 @@ impl Dht {
         overlay.table.handle_answer(now, id, from, rtt);
     }
 
-    fn use_reply(
-        &mut self,
-        now: Duration,
-        from: SocketAddr,
-        call: &Call<Purpose>,
-        reply: &Reply<'_>,
-        rtt: Duration,
-    ) {
+    fn use_reply(&mut self, now: Duration, call: &Call<Purpose>, reply: &Reply<'_>, rtt: Duration) {
+        let from = call.to;
         match call.purpose {
-            Purpose::Walk(key) => self.advance_walk(now, key, from, reply),
-            Purpose::Store(key) => self.finish_store(key, from, true),
+            Purpose::Walk(key) => self.advance_walk(now, key, call, reply),
+            Purpose::Store(key) => self.finish_store(key, call, true),
             Purpose::Ping(lookup) => {
                 self.push_event(Event::Pong { lookup, id: reply.id, rtt });
                 let stats = Stats { asked: 1, answered: 1, elapsed: rtt, ..Stats::default() };
                 self.push_event(Event::Done { lookup, stats });
             }
             Purpose::Contact { .. } => {
-                for nodes in [reply.nodes, reply.nodes6].into_iter().flatten() {
-                    self.add_known(now, from, nodes);
+                for (family, nodes) in FAMILIES.into_iter().zip([reply.nodes, reply.nodes6]) {
+                    if let Some(nodes) = nodes {
+                        self.add_known(now, from, family, nodes);
+                    }
                 }
-                let is_thin = self.overlay(Family::of(from)).is_some_and(super::Overlay::is_thin);
-                self.schedule.handle_contact(now, is_thin);
+                let family = Family::of(from);
+                let is_thin = self.overlay(family).is_some_and(super::Overlay::is_thin);
+                self.schedule.handle_contact(now, family, is_thin);
             }
             Purpose::Check => {}
         }
     }
 
-    fn advance_walk(&mut self, now: Duration, key: LookupKey, from: SocketAddr, reply: &Reply<'_>) {
+    fn advance_walk(
+        &mut self,
+        now: Duration,
+        key: LookupKey,
+        call: &Call<Purpose>,
+        reply: &Reply<'_>,
+    ) {
         let Some(mut search) = self.searches.remove(&key) else { return };
+        let from = call.to;
         search.stats.answered += 1;
-        if let Some(walk) = &mut search.walks[Family::of(from).index()] {
-            walk.handle_answered(from, reply.token);
+        if let (Some(walk), Some(named)) =
+            (&mut search.walks[Family::of(from).index()], call.named())
+        {
+            walk.handle_answered(named, reply.id, reply.token);
         }
-        for nodes in [reply.nodes, reply.nodes6].into_iter().flatten() {
-            for (id, address) in nodes.iter().filter(|node| self.is_candidate(now, from, *node)) {
-                if let Some(walk) = &mut search.walks[Family::of(address).index()] {
-                    walk.add(id, address, Some(from));
-                }
+        for (family, nodes) in FAMILIES.into_iter().zip([reply.nodes, reply.nodes6]) {
+            let Some(nodes) = nodes else { continue };
+            let Some(walk) = &mut search.walks[family.index()] else {
+                self.add_known(now, from, family, nodes);
+                continue;
+            };
+            for named in nodes.iter().filter(|node| self.is_candidate(now, from, *node)) {
+                walk.add(named, Some(from));
             }
         }
         #[cfg(feature = "items")]
@@ -130,6 +155,7 @@ impl Dht {
             item.handle_reply(from, reply);
         }
         let local = self.accept_local && is_local(from.ip());
+        let own = self.overlay(Family::of(from)).and_then(|overlay| overlay.votes.address());
         let values = reply.values.into_iter().flat_map(Values::iter);
         let values = values.filter(|peer| is_peer(*peer, local));
         match (search.goal, reply.seeds, reply.peers) {
@@ -140,7 +166,7 @@ impl Dht {
                 values.for_each(|peer| search.count_peer(peer));
             }
             (Goal::Peers { .. }, ..) => {
-                let addresses = search.take_new(self.secret, values);
+                let addresses = search.take_named(self.secret, own, values);
                 if !addresses.is_empty() {
                     self.push_event(Event::Peers { lookup: key, from: Some(from), addresses });
                 }
@@ -164,38 +190,39 @@ impl Dht {
             && !self.budget.is_ignored(now, address)
     }
 
-    fn add_known(&mut self, now: Duration, informant: SocketAddr, nodes: Nodes<'_>) {
-        for (id, address) in nodes.iter() {
-            if self.is_candidate(now, informant, (id, address))
-                && let Some(overlay) = self.overlay_mut(Family::of(address))
+    /// Remembers nodes that are not asked at once.
+    fn add_known(
+        &mut self,
+        now: Duration,
+        informant: SocketAddr,
+        family: Family,
+        nodes: Nodes<'_>,
+    ) {
+        for named in nodes.iter() {
+            if self.is_candidate(now, informant, named)
+                && let Some(overlay) = self.overlay_mut(family)
             {
-                overlay.add_known(id, address);
+                overlay.add_known(named.0, named.1);
             }
         }
+        self.schedule.handle_contact(now, family, false);
     }
 
-    fn finish_store(&mut self, key: LookupKey, address: SocketAddr, is_stored: bool) {
+    fn finish_store(&mut self, key: LookupKey, call: &Call<Purpose>, is_stored: bool) {
         let Some(search) = self.searches.get_mut(&key) else { return };
         search.stats.stored += u32::from(is_stored);
-        if let Some(walk) = &mut search.walks[Family::of(address).index()] {
-            walk.handle_store_over(address);
+        if let (Some(walk), Some(named)) =
+            (&mut search.walks[Family::of(call.to).index()], call.named())
+        {
+            walk.handle_store_over(named);
         }
     }
 
     /// A node refused a query: it is there, but of no use for it.
-    pub(super) fn handle_error(
-        &mut self,
-        now: Duration,
-        from: SocketAddr,
-        transaction: &[u8],
-        code: i64,
-    ) {
-        let Some(call) = self.calls.take(transaction, from) else {
-            self.counters.unmatched += 1;
-            return;
-        };
-        self.budget.record_answer(from);
-        self.schedule.handle_answer();
+    pub(super) fn handle_error(&mut self, now: Duration, call: &Call<Purpose>, code: i64) {
+        if let (Some(overlay), Some(id)) = (self.overlay_mut(Family::of(call.to)), call.expected) {
+            overlay.table.handle_error(now, &id, call.to);
+        }
         let conflicts = [ErrorCode::CasMismatch, ErrorCode::OldSequenceNumber];
         if let Purpose::Store(key) = call.purpose
             && conflicts.iter().any(|conflict| conflict.number() == code)
@@ -203,28 +230,17 @@ impl Dht {
         {
             search.stats.conflicts += 1;
         }
-        self.handle_stage(now, Stage::Failed, &call, false);
+        self.handle_stage(now, Stage::Failed, call, false);
     }
 
     fn handle_vote(&mut self, now: Duration, voter: SocketAddr, seen: SocketAddr) {
         let Some(overlay) = self.overlays[Family::of(voter).index()].as_mut() else { return };
         let Some(ip) = overlay.votes.handle(now, voter, seen.ip()) else { return };
-        if !overlay.id().fits_address(ip) {
+        if !overlay.id().is_compliant(ip) {
             let id = NodeId::for_address(ip, &mut self.rng);
             overlay.table.set_own(id);
-            let is_first = self
-                .overlays
-                .iter()
-                .flatten()
-                .next()
-                .is_some_and(|first| first.family() == Family::of(voter));
-            if is_first {
-                self.peers.set_own(id);
-                #[cfg(feature = "items")]
-                self.items.set_own(id);
-            }
             // The neighbourhood is another one now.
-            self.schedule.restart(now);
+            self.schedule.restart(now, Family::of(voter));
         }
         self.push_event(Event::Address { ip });
     }
@@ -240,7 +256,7 @@ impl Dht {
         }
     }
 
-    /// Has the queries to `address` fail, which says nothing about the node.
+    /// Fails the queries to `address`, which says nothing about the node.
     pub(super) fn fail_calls(&mut self, now: Duration, address: SocketAddr) {
         self.handle_stages(now);
         self.calls.fail(now, address);
@@ -265,16 +281,16 @@ impl Dht {
             Purpose::Walk(key) => {
                 let search = self.searches.get_mut(&key);
                 let walk = search.and_then(|search| search.walks[family.index()].as_mut());
-                let Some(walk) = walk else { return };
+                let (Some(walk), Some(named)) = (walk, call.named()) else { return };
                 match stage {
                     Stage::Fresh => {}
-                    Stage::Stalled => walk.handle_stalled(call.to),
-                    Stage::Overdue => walk.handle_overdue(call.to),
-                    Stage::Failed => walk.handle_failed(call.to),
+                    Stage::Stalled => walk.handle_stalled(named),
+                    Stage::Overdue => walk.handle_overdue(named),
+                    Stage::Failed => walk.handle_failed(named),
                 }
             }
             // The lookup does not wait for slow nodes; a late answer is counted if it still runs.
-            Purpose::Store(key) => self.finish_store(key, call.to, false),
+            Purpose::Store(key) => self.finish_store(key, call, false),
             Purpose::Ping(lookup) if stage == Stage::Failed => {
                 let elapsed = now.saturating_sub(call.sent);
                 let stats = Stats { asked: 1, elapsed, ..Stats::default() };

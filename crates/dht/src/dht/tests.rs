@@ -23,12 +23,12 @@ fn fill(search: &mut Search, rng: &mut ChaCha8Rng) {
         let Some(walk) = walk else { continue };
         for number in 0..2 * crate::MAX_CANDIDATES as u32 {
             let id = NodeId::random(rng);
-            if walk.add(id, at(number), None) {
-                walk.handle_answered(at(number), Some(&[7; MAX_TOKEN]));
+            if walk.add((id, at(number)), None) {
+                walk.handle_answered((id, at(number)), id, Some(&[7; MAX_TOKEN]));
             }
         }
     }
-    search.take_new(1, (0..3000).map(v6));
+    search.take_new(1, usize::MAX, (0..3000).map(v6));
 }
 
 /// The limits of all parts together keep the promise of the whole.
@@ -44,10 +44,12 @@ fn full_node_fits_its_memory() {
     }
     assert_eq!(dht.peers.hash_count(), crate::MAX_HASHES);
     #[cfg(feature = "items")]
+    let own = dht.own_ids();
+    #[cfg(feature = "items")]
     for number in 0..crate::MAX_ITEMS as u32 {
         let value = format!("996:{number:0996}").into_bytes();
         let item = crate::Item::immutable(value).expect("an item");
-        let put = dht.items.put(now, v6(number), item, crate::items::Signed { cas: None });
+        let put = dht.items.put(now, own, v6(number), item, crate::items::Signed { cas: None });
         assert_eq!(put, Ok(()));
     }
     for number in 0..10_000 {
@@ -58,14 +60,31 @@ fn full_node_fits_its_memory() {
             let overlay = dht.overlay_mut(family).expect("both families");
             overlay.table.handle_answer(now, id, address, Duration::from_millis(90));
             overlay.add_known(NodeId::random(&mut rng), address);
-            overlay.add_contact(overlay::Contact { address, is_router: false });
+            let origin = overlay::Origin::Named;
+            overlay.add_contact(overlay::Contact { origin, address });
             overlay.add_asker(now, NodeId::random(&mut rng), address);
         }
     }
     for number in 0..2 * MAX_QUEUED_LOOKUPS as u32 {
         let announce = Announce::Port { port: 7000, seed: false };
-        dht.start(now, Goal::Peers { hash: hash(number), announce }, hash(number).into());
+        // The longest of those that run and of those that wait.
+        let goal = match number {
+            0..16 => Goal::Peers { hash: hash(number), announce },
+            _ => Goal::Scrape { hash: hash(number) },
+        };
+        #[cfg(feature = "items")]
+        if goal == (Goal::Scrape { hash: hash(number) }) && number < 1000 {
+            let value = format!("996:{number:0996}").into_bytes();
+            dht.put(now, crate::Item::immutable(value).expect("an item"), None);
+            dht.events.clear();
+        }
+        dht.start(now, goal, hash(number).into());
         dht.events.clear();
+    }
+    #[cfg(feature = "items")]
+    {
+        let items = dht.queue.iter().filter(|(_, search)| search.goal.is_item()).count();
+        assert_eq!(items, MAX_QUEUED_ITEMS);
     }
     dht.searches.values_mut().for_each(|search| fill(search, &mut rng));
     let longest = dht.searches.values().map(Search::memory).max();

@@ -6,15 +6,16 @@ use std::time::Duration;
 
 use super::{ITEM_LENGTH, Item, ItemError, SALT_LENGTH};
 use crate::NodeId;
-use crate::address::{Group, host};
+use crate::address::{Group, owner};
 use crate::message::ErrorCode;
+use crate::node_id::OwnIds;
 use crate::rate::Rate;
 
 /// The most items.
 pub const MAX_ITEMS: usize = 700;
 /// How long an item is kept after it was last put.
 pub const ITEM_LIFETIME: Duration = Duration::from_secs(2 * 60 * 60);
-/// The most items that an IP address may have put.
+/// The most items that an IP address (IPv6: a /64) may have put.
 pub const ITEMS_AN_ADDRESS: usize = 16;
 /// The signatures that are verified per second, and the burst.
 const VERIFY_RATE: u32 = 50;
@@ -22,7 +23,6 @@ const VERIFY_RATE: u32 = 50;
 /// The items, by target.
 #[derive(Debug)]
 pub(crate) struct ItemStore {
-    own: NodeId,
     pub(super) items: BTreeMap<NodeId, Stored>,
     verifications: Rate,
 }
@@ -51,13 +51,9 @@ pub(crate) struct Signed {
 }
 
 impl ItemStore {
-    pub(crate) fn new(own: NodeId) -> Self {
+    pub(crate) fn new() -> Self {
         let verifications = Rate::new(Duration::ZERO, VERIFY_RATE, VERIFY_RATE);
-        Self { own, items: BTreeMap::new(), verifications }
-    }
-
-    pub(crate) fn set_own(&mut self, own: NodeId) {
-        self.own = own;
+        Self { items: BTreeMap::new(), verifications }
     }
 
     pub(crate) fn get(&self, target: &NodeId) -> Option<&Item> {
@@ -68,6 +64,7 @@ impl ItemStore {
     pub(crate) fn put(
         &mut self,
         now: Duration,
+        own: OwnIds,
         from: SocketAddr,
         item: Item,
         Signed { cas }: Signed,
@@ -91,14 +88,14 @@ impl ItemStore {
             return Err(PutRefused::Silently);
         }
         item.verify().map_err(|error| PutRefused::With(code(error)))?;
-        let owner = host(from);
-        self.make_room(&target, owner).map_err(PutRefused::With)?;
+        let owner = owner(from);
+        self.make_room(own, &target, owner).map_err(PutRefused::With)?;
         self.items.insert(target, Stored { item, owner, put: now });
         Ok(())
     }
 
     /// Forgets the item farthest from us, if there are too many and that of `target` is nearer.
-    fn make_room(&mut self, target: &NodeId, owner: Group) -> Result<(), ErrorCode> {
+    fn make_room(&mut self, own: OwnIds, target: &NodeId, owner: Group) -> Result<(), ErrorCode> {
         if self.items.contains_key(target) {
             return Ok(());
         }
@@ -109,8 +106,8 @@ impl ItemStore {
         if self.items.len() < MAX_ITEMS {
             return Ok(());
         }
-        let farthest = self.items.keys().max_by_key(|id| self.own.distance(id)).copied();
-        let farthest = farthest.filter(|id| self.own.distance(id) > self.own.distance(target));
+        let farthest = self.items.keys().max_by_key(|id| own.distance(id)).copied();
+        let farthest = farthest.filter(|id| own.distance(id) > own.distance(target));
         let farthest = farthest.ok_or(ErrorCode::Server)?;
         self.items.remove(&farthest);
         Ok(())

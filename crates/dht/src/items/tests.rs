@@ -1,8 +1,10 @@
 use std::time::Duration;
 
 use super::*;
-use crate::message::ErrorCode;
+use crate::message::{Body, ErrorCode, Message, Method, MutablePut, Query};
+use crate::node_id::OwnIds;
 
+const OWN: OwnIds = OwnIds([Some(NodeId([0; 20])), None]);
 const VALUE: &[u8] = b"12:Hello World!";
 const KEY: &str = "77ff84905a91936367c01360803104f92432fcd904a43511876df5cdf3e7e548";
 
@@ -84,6 +86,26 @@ fn values_must_be_canonical() {
         assert_eq!(item, Err(ItemError::NotCanonical), "{value}");
     }
     assert!(Item::immutable(b"d1:ai2e1:bi1ee".to_vec()).is_ok());
+    let nested = |depth: usize| ["l".repeat(depth), "e".repeat(depth)].concat().into_bytes();
+    let flat = |count: usize| format!("l{}e", "le".repeat(count)).into_bytes();
+    for (make, most) in
+        [(&nested as &dyn Fn(usize) -> Vec<u8>, VALUE_DEPTH), (&flat, VALUE_TOKENS / 2 - 1)]
+    {
+        assert!(Item::immutable(make(most)).is_ok());
+        assert_eq!(Item::immutable(make(most + 1)), Err(ItemError::NotCanonical));
+        // A node reads a message with the largest.
+        let value = make(most);
+        let item = Item::sign(&[1; 32], vec![1; SALT_LENGTH], 1, value.clone()).unwrap();
+        let Item::Mutable { key, salt, seq, signature, .. } = &item else { panic!("mutable") };
+        let mutable = Some(MutablePut { key, salt, seq: *seq, cas: Some(1), signature });
+        let method = Method::Put { token: b"token", value: &value, mutable };
+        let body = Body::Query(Query { id: NodeId([1; 20]), method });
+        let mut out = Vec::new();
+        Message { transaction: b"tttt", body, ip: None, read_only: true, version: Some(b"XX01") }
+            .encode(&mut out);
+        let read = Message::decode(&out).unwrap();
+        assert!(matches!(read.body, Body::Query(Query { method: Method::Put { .. }, .. })));
+    }
 }
 
 fn at(ip: u32) -> SocketAddr {
@@ -96,10 +118,10 @@ fn signed(seq: i64, value: &str) -> Item {
 
 #[test]
 fn versions_only_grow() {
-    let mut store = ItemStore::new(NodeId([0; 20]));
+    let mut store = ItemStore::new();
     let target = signed(1, "i1e").target();
     let mut put = |item: Item, cas: Option<i64>| {
-        let result = store.put(Duration::ZERO, at(1), item, Signed { cas });
+        let result = store.put(Duration::ZERO, OWN, at(1), item, Signed { cas });
         (result, store.get(&target).and_then(Item::seq))
     };
     let refused = |code| Err(PutRefused::With(code));
@@ -119,17 +141,26 @@ fn versions_only_grow() {
 
 #[test]
 fn items_are_limited_and_farthest_goes() {
-    let mut store = ItemStore::new(NodeId([0; 20]));
+    let mut store = ItemStore::new();
     let mut put = |number: usize, from: u32| {
         let item = Item::immutable(format!("i{number}e").into_bytes()).unwrap();
         let target = item.target();
-        let stored = store.put(Duration::ZERO, at(from), item, Signed { cas: None });
+        let stored = store.put(Duration::ZERO, OWN, at(from), item, Signed { cas: None });
         (stored.is_ok(), target, store.items.len(), store.items.keys().max().copied())
     };
     for number in 0..ITEMS_AN_ADDRESS {
         assert!(put(number, 1).0);
     }
     assert!(!put(ITEMS_AN_ADDRESS, 1).0, "one address has too many");
+    let v6 = |last: u16| {
+        SocketAddr::from((std::net::Ipv6Addr::new(0x2a00, 1, 2, 3, 0, 0, 0, last), 6881))
+    };
+    let mut of_net = ItemStore::new();
+    let stored = (0..100_u16).filter(|last| {
+        let item = Item::immutable(format!("i{last}e").into_bytes()).unwrap();
+        of_net.put(Duration::ZERO, OWN, v6(*last), item, Signed { cas: None }).is_ok()
+    });
+    assert_eq!(stored.count(), ITEMS_AN_ADDRESS, "an IPv6 /64 is one owner");
     for number in ITEMS_AN_ADDRESS..MAX_ITEMS {
         assert!(put(number, 1000 + number as u32).0);
     }
@@ -150,7 +181,7 @@ fn items_are_limited_and_farthest_goes() {
 
 #[test]
 fn verifications_are_limited() {
-    let mut store = ItemStore::new(NodeId([0; 20]));
+    let mut store = ItemStore::new();
     let now = Duration::from_secs(10);
     let results = (0..200).map(|seq| {
         let from = at(seq << 8);
@@ -158,7 +189,7 @@ fn verifications_are_limited() {
         if let Item::Mutable { signature, .. } = &mut item {
             signature[0] ^= 1;
         }
-        store.put(now, from, item, Signed { cas: None })
+        store.put(now, OWN, from, item, Signed { cas: None })
     });
     let silent = results.filter(|result| *result == Err(PutRefused::Silently)).count();
     assert_eq!(silent, 150);

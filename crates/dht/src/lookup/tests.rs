@@ -13,8 +13,7 @@ fn node(number: u8) -> (NodeId, SocketAddr) {
 fn lookup(needs_token: bool, numbers: impl IntoIterator<Item = u8>) -> Lookup {
     let mut lookup = Lookup::new(TARGET, needs_token);
     for number in numbers {
-        let (id, address) = node(number);
-        assert!(lookup.add(id, address, None));
+        assert!(lookup.add(node(number), None));
     }
     lookup
 }
@@ -23,7 +22,7 @@ fn lookup(needs_token: bool, numbers: impl IntoIterator<Item = u8>) -> Lookup {
 fn ask(lookup: &mut Lookup) -> Vec<u8> {
     let mut asked = Vec::new();
     while let Some((id, address)) = lookup.progress().next {
-        lookup.handle_asked(address);
+        lookup.handle_asked((id, address));
         asked.push(id.0[0]);
     }
     asked
@@ -31,7 +30,7 @@ fn ask(lookup: &mut Lookup) -> Vec<u8> {
 
 fn answer(lookup: &mut Lookup, numbers: impl IntoIterator<Item = u8>) {
     for number in numbers {
-        lookup.handle_answered(node(number).1, Some(b"token"));
+        lookup.handle_answered(node(number), node(number).0, Some(b"token"));
     }
 }
 
@@ -41,12 +40,12 @@ fn four_closest_are_asked_at_a_time() {
     assert_eq!(ask(&mut lookup), [1, 2, 3, 4]);
     answer(&mut lookup, [2]);
     assert_eq!(ask(&mut lookup), [5]);
-    lookup.handle_failed(node(1).1);
+    lookup.handle_failed(node(1));
     assert_eq!(ask(&mut lookup), [6]);
     // A query to a node farther than the next one holds nothing up.
     let (mut id, _) = node(1);
     id.0[1] = 9;
-    assert!(lookup.add(id, "46.0.0.1:1".parse().unwrap(), None));
+    assert!(lookup.add((id, "46.0.0.1:1".parse().unwrap()), None));
     assert_eq!(ask(&mut lookup), [1]);
 }
 
@@ -54,7 +53,7 @@ fn four_closest_are_asked_at_a_time() {
 fn stalled_node_frees_its_place_and_may_answer() {
     let mut lookup = lookup(false, 1..=12);
     assert_eq!(ask(&mut lookup), [1, 2, 3, 4]);
-    lookup.handle_stalled(node(1).1);
+    lookup.handle_stalled(node(1));
     assert_eq!(ask(&mut lookup), [5]);
     answer(&mut lookup, 2..=5);
     assert_eq!(ask(&mut lookup), [6, 7, 8, 9]);
@@ -69,11 +68,11 @@ fn stalled_node_frees_its_place_and_may_answer() {
 fn walk_is_settled_before_it_is_done() {
     let mut lookup = lookup(false, 1..=9);
     ask(&mut lookup);
-    lookup.handle_stalled(node(1).1);
+    lookup.handle_stalled(node(1));
     answer(&mut lookup, 2..=9);
     let progress = lookup.progress();
     assert!(progress.is_settled && !progress.is_done);
-    lookup.handle_overdue(node(1).1);
+    lookup.handle_overdue(node(1));
     assert!(lookup.progress().is_done);
     answer(&mut lookup, [1]);
     let closest: Vec<u8> = lookup.closest().map(|(id, _)| id.0[0]).collect();
@@ -84,10 +83,8 @@ fn walk_is_settled_before_it_is_done() {
 fn candidates_are_limited() {
     let mut lookup = lookup(false, 100..=199);
     assert_eq!(lookup.candidates.len(), MAX_CANDIDATES);
-    let (id, address) = node(200);
-    assert!(!lookup.add(id, address, None), "farther than all others");
-    let (id, address) = node(1);
-    assert!(lookup.add(id, address, None));
+    assert!(!lookup.add(node(200), None), "farther than all others");
+    assert!(lookup.add(node(1), None));
     assert_eq!(lookup.candidates.len(), MAX_CANDIDATES);
     assert_eq!(lookup.candidates.last().unwrap().id, node(198).0);
     let most = MAX_CANDIDATES * (size_of::<Candidate>() + crate::message::MAX_TOKEN);
@@ -96,29 +93,103 @@ fn candidates_are_limited() {
 }
 
 #[test]
-fn network_has_one_candidate() {
+fn wrong_entries_do_not_exclude_right_ones() {
     let mut lookup = lookup(false, [1]);
     let other = |number, address: &str| (node(number).0, address.parse::<SocketAddr>().unwrap());
-    let mut add = |(id, address)| lookup.add(id, address, None);
-    assert!(!add(other(1, "46.0.0.1:1")), "the same id");
-    assert!(!add(other(2, "45.1.0.1:9")), "the same address");
-    assert!(!add(other(3, "45.1.0.9:6881")), "the same /24");
-    assert!(add(other(4, "45.1.1.9:6881")));
+    assert!(!lookup.add(node(1), None), "the very same");
+    let mut add = |named| lookup.add(named, None);
+    assert!(add(other(1, "46.0.0.1:1")) && add(other(1, "47.0.0.1:1")));
+    assert!(!add(other(1, "48.0.0.1:1")), "one past the limit for an id");
+    assert!(add(other(2, "45.1.0.1:9")));
+    assert!(!add(other(3, "45.1.0.1:7")), "one past the limit for a host");
+    assert!(add(other(4, "45.1.0.9:6881")), "another host of the /24");
+    assert_eq!(ask(&mut lookup), [1, 1, 1], "one of a /24 at a time");
+    lookup.handle_failed(other(1, "46.0.0.1:1"));
+    assert!(lookup.add(other(1, "48.0.0.1:1"), None), "one of them has failed");
+    answer(&mut lookup, [1]);
+    assert!(!lookup.add(other(5, "45.1.0.7:1"), None), "a node of the /24 has answered");
+    let mut lookup = Lookup::new(TARGET, false);
+    let mut add = |named| lookup.add(named, None);
     assert!(add(other(5, "10.0.0.1:1")) && add(other(6, "10.0.0.1:2")), "local ones");
-    lookup.handle_failed(node(1).1);
-    let (id, address) = other(3, "45.1.0.9:6881");
-    assert!(lookup.add(id, address, None), "the other one is dead");
+}
+
+#[test]
+fn misnamed_node_takes_its_true_place() {
+    let mut lookup = lookup(true, 10..=20);
+    let (_, address) = node(3);
+    for wrong in [1, 30] {
+        assert!(lookup.add((node(wrong).0, address), None));
+    }
+    assert_eq!(ask(&mut lookup), [1, 10, 11, 12]);
+    lookup.handle_answered((node(1).0, address), node(3).0, Some(b"token"));
+    answer(&mut lookup, 10..=12);
+    let closest: Vec<_> = lookup.closest().take(2).collect();
+    assert_eq!(closest, [node(3), node(10)]);
+    assert!(walk(&mut lookup).iter().all(|asked| *asked != 30), "the host has answered");
+    assert_eq!(store(&mut lookup)[0], 3);
+}
+
+#[test]
+fn informant_names_eight_at_most() {
+    let mut lookup = lookup(false, 100..=101);
+    let (polluter, honest) = (node(100).1, node(101).1);
+    let added = (1..=20).filter(|number| lookup.add(node(*number), Some(polluter)));
+    assert_eq!(added.count(), K);
+    assert!(lookup.add(node(20), Some(honest)));
+    // An honest list has no id and no host twice.
+    let mut port = node(20).1;
+    port.set_port(9);
+    for wrong in [(node(20).0, node(21).1), (node(21).0, port)] {
+        assert!(!lookup.add(wrong, Some(honest)));
+    }
+}
+
+#[test]
+fn worthless_candidates_go_first() {
+    let mut lookup = lookup(false, 100..=191);
+    for number in 1..=8 {
+        assert!(lookup.add(node(number), Some(node(100).1)));
+    }
+    assert_eq!(lookup.candidates.len(), MAX_CANDIDATES);
+    (1..=3).for_each(|silent| lookup.handle_failed(node(silent)));
+    for number in 200..=207 {
+        assert!(lookup.add(node(number), None), "{number} displaces failed and doubtful ones");
+    }
+    assert!(!lookup.add(node(208), None));
+    assert_eq!(lookup.candidates[0].id, node(100).0);
+}
+
+#[test]
+fn queries_are_limited() {
+    let mut lookup = Lookup::new(TARGET, false);
+    let mut asked = 0;
+    for number in (1..=u16::MAX).rev() {
+        let mut id = [0; 20];
+        id[..2].copy_from_slice(&number.to_be_bytes());
+        let [a, b] = number.to_be_bytes();
+        let named = (NodeId(id), SocketAddr::from(([a, b, 1, 1], 1)));
+        lookup.add(named, None);
+        if let Some(next) = lookup.progress().next {
+            lookup.handle_asked(next);
+            lookup.handle_failed(next);
+            asked += 1;
+        }
+    }
+    assert_eq!(asked, MAX_LOOKUP_QUERIES);
+    assert!(lookup.is_exhausted());
+    let progress = lookup.progress();
+    assert!(progress.is_settled && progress.is_done);
 }
 
 /// Sybils 1..=64 are in four /16, nearest to the target; 65 and up are honest.
 fn with_sybils() -> Lookup {
     let mut lookup = Lookup::new(TARGET, true);
     for number in 1..=64_u8 {
-        lookup.add(node(number).0, SocketAddr::from(([66, number % 4, number, 1], 1)), None);
+        let address = SocketAddr::from(([66, number % 4, number, 1], 1));
+        lookup.add((node(number).0, address), None);
     }
     for number in 65..=80 {
-        let (id, address) = node(number);
-        lookup.add(id, address, None);
+        lookup.add(node(number), None);
     }
     lookup
 }
@@ -127,8 +198,8 @@ fn with_sybils() -> Lookup {
 fn walk(lookup: &mut Lookup) -> Vec<u8> {
     let mut asked = Vec::new();
     while let Some((id, address)) = lookup.progress().next {
-        lookup.handle_asked(address);
-        lookup.handle_answered(address, Some(b"token"));
+        lookup.handle_asked((id, address));
+        lookup.handle_answered((id, address), id, Some(b"token"));
         asked.push(id.0[0]);
     }
     assert!(lookup.progress().is_done);
@@ -137,12 +208,12 @@ fn walk(lookup: &mut Lookup) -> Vec<u8> {
 
 fn store(lookup: &mut Lookup) -> Vec<u8> {
     let mut stored = Vec::new();
-    while let Some((id, address, token)) = lookup.next_store() {
+    while let Some((named, token)) = lookup.next_store() {
         assert_eq!(token, b"token");
-        lookup.handle_store_asked(address);
+        lookup.handle_store_asked(named);
         assert!(lookup.is_storing());
-        lookup.handle_store_over(address);
-        stored.push(id.0[0]);
+        lookup.handle_store_over(named);
+        stored.push(named.0.0[0]);
     }
     assert!(!lookup.is_storing());
     stored
@@ -160,7 +231,7 @@ fn few_networks_do_not_fill_the_space() {
 fn single_network_is_walked_after_all() {
     let mut lookup = Lookup::new(TARGET, true);
     for number in 1..=20 {
-        lookup.add(node(number).0, SocketAddr::from(([66, 1, number, 1], 1)), None);
+        lookup.add((node(number).0, SocketAddr::from(([66, 1, number, 1], 1))), None);
     }
     assert_eq!(walk(&mut lookup), [1, 2, 3, 4, 5, 6, 7, 8]);
     assert_eq!(store(&mut lookup).len(), 8);
@@ -175,15 +246,16 @@ fn stores_reach_compliant_nodes() {
         for number in 1..=20 {
             let fitting = NodeId::for_address(address(number).ip(), &mut rng);
             let id = if number <= compliant { fitting } else { node(number).0 };
-            lookup.add(id, address(number), None);
+            lookup.add((id, address(number)), None);
         }
-        let addresses: Vec<_> = lookup.candidates.iter().map(|node| node.address).collect();
-        addresses.iter().for_each(|address| lookup.handle_answered(*address, Some(b"token")));
+        let all: Vec<_> = lookup.candidates.iter().map(|node| (node.id, node.address)).collect();
+        all.iter().for_each(|named| lookup.handle_answered(*named, named.0, Some(b"token")));
         assert_eq!(store(&mut lookup).len(), expected, "{compliant}");
     }
     let mut lookup = Lookup::new(TARGET, true);
     for port in 1..=20 {
-        assert!(lookup.add(node(port).0, SocketAddr::from(([127, 0, 0, 1], port.into())), None));
+        let address = SocketAddr::from(([127, 0, 0, 1], port.into()));
+        assert!(lookup.add((node(port).0, address), None));
     }
     walk(&mut lookup);
     assert_eq!(store(&mut lookup).len(), K, "BEP 42 does not apply to local addresses");
@@ -193,8 +265,8 @@ fn stores_reach_compliant_nodes() {
 fn nodes_without_token_do_not_count() {
     let mut lookup = lookup(true, 1..=12);
     while let Some((id, address)) = lookup.progress().next {
-        lookup.handle_asked(address);
-        lookup.handle_answered(address, (id.0[0] > 3).then_some(b"token"));
+        lookup.handle_asked((id, address));
+        lookup.handle_answered((id, address), id, (id.0[0] > 3).then_some(b"token"));
     }
     assert_eq!(lookup.closest().count(), K);
     assert_eq!(store(&mut lookup), [4, 5, 6, 7, 8, 9, 10, 11]);
@@ -204,11 +276,11 @@ fn nodes_without_token_do_not_count() {
 fn nodes_of_one_network_are_limited() {
     let mut lookup = Lookup::new(TARGET, false);
     let add = |lookup: &mut Lookup, number: u8| {
-        lookup.add(node(number).0, SocketAddr::from(([66, 1, number, 1], 1)), None)
+        lookup.add((node(number).0, SocketAddr::from(([66, 1, number, 1], 1))), None)
     };
     let added = (1..=100).filter(|number| add(&mut lookup, *number)).count();
     assert_eq!(added, CANDIDATES_PER_NET);
-    lookup.handle_failed(SocketAddr::from(([66, 1, 1, 1], 1)));
+    lookup.handle_failed((node(1).0, SocketAddr::from(([66, 1, 1, 1], 1))));
     assert!(add(&mut lookup, 200) && !add(&mut lookup, 201), "one of them is dead");
 }
 
@@ -217,17 +289,14 @@ fn nodes_of_a_polluter_are_asked_last() {
     let mut lookup = lookup(false, 100..=103);
     let (polluter, honest) = (node(100).1, node(101).1);
     for number in 1..=8 {
-        let (id, address) = node(number);
-        lookup.add(id, address, Some(polluter));
+        lookup.add(node(number), Some(polluter));
     }
-    let (id, address) = node(50);
-    lookup.add(id, address, Some(honest));
+    lookup.add(node(50), Some(honest));
     assert_eq!(ask(&mut lookup), [1, 2, 3, 50], "of each informant three at most");
-    (1..=3).for_each(|silent| lookup.handle_stalled(node(silent).1));
+    (1..=3).for_each(|silent| lookup.handle_stalled(node(silent)));
     assert_eq!(ask(&mut lookup), [100, 101, 102], "4 to 8 have to wait");
     // Another node names one of them, too.
-    let (id, address) = node(8);
-    assert!(!lookup.add(id, address, Some(honest)));
+    assert!(!lookup.add(node(8), Some(honest)));
     assert_eq!(ask(&mut lookup), [8]);
     // One of those under way answers after all.
     answer(&mut lookup, [2]);

@@ -98,7 +98,7 @@ fn announce<'a>(info_hash: InfoHashV1, arguments: Dict<'a, '_>) -> Option<Method
         // Port 1 is the flag `implied_port` in the wrong place: nobody listens there.
         Some(u16::try_from(int(arguments, "port")?).ok().filter(|port| *port > 1)?)
     };
-    Some(Method::AnnouncePeer { info_hash, port, seed: flag(arguments, "seed"), token })
+    Some(Method::AnnouncePeer { info_hash, port, seed: int(arguments, "seed") == Some(1), token })
 }
 
 fn put<'a>(arguments: Dict<'a, '_>) -> Option<Method<'a>> {
@@ -106,9 +106,15 @@ fn put<'a>(arguments: Dict<'a, '_>) -> Option<Method<'a>> {
         None => None,
         Some(key) => Some(MutablePut {
             key: key.as_bytes()?.try_into().ok()?,
-            salt: bytes(arguments, "salt").unwrap_or_default(),
+            salt: match arguments.get("salt") {
+                Some(salt) => salt.as_bytes()?,
+                None => &[],
+            },
             seq: int(arguments, "seq")?,
-            cas: int(arguments, "cas"),
+            cas: match arguments.get("cas") {
+                Some(cas) => Some(cas.as_int()?),
+                None => None,
+            },
             signature: array(arguments, "sig")?,
         }),
     };

@@ -12,6 +12,8 @@ use crate::message::push_value;
 /// The most peers of a reply: IPv4, IPv6.
 const MAX_VALUES: usize = 50;
 const MAX_VALUES_V6: usize = 20;
+/// The most peers of an IPv6 /64, which one host can have for itself.
+const PEERS_PER_NET: usize = 4;
 /// By how many peers a list grows. Doubling would leave half of it unused.
 const GROWTH: usize = 4;
 
@@ -39,8 +41,39 @@ impl Swarm {
         let (port, announced) = (peer.port(), now.as_secs() as u32);
         match peer.ip() {
             IpAddr::V4(ip) => put(&mut self.v4, Peer { ip: ip.octets(), port, seed, announced }),
-            IpAddr::V6(ip) => put(&mut self.v6, Peer { ip: ip.octets(), port, seed, announced }),
+            IpAddr::V6(ip) => {
+                let peer = Peer { ip: ip.octets(), port, seed, announced };
+                match self.replaceable(peer) {
+                    Some(at) => {
+                        self.v6[at] = peer;
+                        false
+                    }
+                    None => put(&mut self.v6, peer),
+                }
+            }
         }
+    }
+
+    /// Returns the oldest peer of the /64 of a new one, if there are [`PEERS_PER_NET`].
+    fn replaceable(&self, peer: Peer<16>) -> Option<usize> {
+        if is_local(peer.address().ip()) || position(&self.v6, peer.ip, peer.port).is_some() {
+            return None;
+        }
+        let like = || (0..self.v6.len()).filter(|at| self.v6[*at].ip[..8] == peer.ip[..8]);
+        let is_full = like().count() >= PEERS_PER_NET;
+        like().min_by_key(|at| self.v6[*at].announced).filter(|_| is_full)
+    }
+
+    /// Whether the peer, if it is announced, takes the place of another, or its own.
+    pub(super) fn has_place_of(&self, peer: SocketAddr) -> bool {
+        let IpAddr::V6(ip) = peer.ip() else { return self.contains(peer) };
+        let new = Peer { ip: ip.octets(), port: peer.port(), seed: false, announced: 0 };
+        self.contains(peer) || self.replaceable(new).is_some()
+    }
+
+    /// Returns how many peers of the family of `peer` there are.
+    pub(super) fn len_like(&self, peer: SocketAddr) -> usize {
+        if peer.is_ipv4() { self.v4.len() } else { self.v6.len() }
     }
 
     pub(super) fn contains(&self, peer: SocketAddr) -> bool {
@@ -62,18 +95,19 @@ impl Swarm {
 
     pub(super) fn values(
         &self,
-        v4: bool,
+        asker: IpAddr,
         noseed: bool,
         start: usize,
         limit: usize,
         out: &mut Vec<u8>,
     ) {
-        if v4 {
+        let local = is_local(asker);
+        if asker.is_ipv4() {
             let most = MAX_VALUES.min(limit / (2 + compact::V4_LENGTH));
-            push_some(&self.v4, noseed, start, most, out);
+            push_some(&self.v4, (noseed, local), start, most, out);
         } else {
             let most = MAX_VALUES_V6.min(limit / (3 + compact::V6_LENGTH));
-            push_some(&self.v6, noseed, start, most, out);
+            push_some(&self.v6, (noseed, local), start, most, out);
         }
     }
 
@@ -144,7 +178,7 @@ where
 
 fn push_some<const N: usize>(
     peers: &[Peer<N>],
-    noseed: bool,
+    (noseed, local): (bool, bool),
     start: usize,
     most: usize,
     out: &mut Vec<u8>,
@@ -152,7 +186,9 @@ fn push_some<const N: usize>(
     Peer<N>: Address,
 {
     let (before, after) = peers.split_at(start.checked_rem(peers.len()).unwrap_or(0));
-    let wanted = after.iter().chain(before).filter(|peer| !(noseed && peer.seed));
+    let wanted =
+        |peer: &&Peer<N>| !(noseed && peer.seed) && (local || !is_local(peer.address().ip()));
+    let wanted = after.iter().chain(before).filter(wanted);
     wanted.take(most).for_each(|peer| push_value(peer.address(), out));
 }
 

@@ -1,8 +1,9 @@
 use crate::message::Values;
 
 use super::*;
+use crate::NodeId;
 
-const OWN: NodeId = NodeId([0; 20]);
+const OWN: OwnIds = OwnIds([Some(NodeId([0; 20])), None]);
 
 /// A torrent whose distance from us grows with `number`.
 fn hash(number: u32) -> InfoHashV1 {
@@ -16,7 +17,7 @@ fn at(ip: u32) -> SocketAddr {
 }
 
 fn store() -> PeerStore {
-    PeerStore::new(OWN)
+    PeerStore::default()
 }
 
 fn values(store: &PeerStore, asker: &str, noseed: bool, start: u32, limit: usize) -> Vec<String> {
@@ -31,12 +32,13 @@ fn address_has_one_entry_per_torrent() {
     let mut store = store();
     let now = Duration::ZERO;
     for peer in ["45.0.0.1:1000", "45.0.0.1:2000", "10.0.0.1:1", "10.0.0.1:2", "[2a00::1]:5"] {
-        store.announce(now, hash(1), peer.parse().unwrap(), false).unwrap();
+        store.announce(now, OWN, (hash(1), peer.parse().unwrap(), false)).unwrap();
     }
     assert_eq!(
-        values(&store, "45.9.9.9", false, 0, 999),
+        values(&store, "10.9.9.9", false, 0, 999),
         ["45.0.0.1:2000", "10.0.0.1:1", "10.0.0.1:2"]
     );
+    assert_eq!(values(&store, "45.9.9.9", false, 0, 999), ["45.0.0.1:2000"], "no local ones");
     assert_eq!(values(&store, "2a00::9", false, 0, 999), ["[2a00::1]:5"]);
     assert_eq!((store.hash_count(), store.peer_count()), (1, 4));
 }
@@ -45,9 +47,9 @@ fn address_has_one_entry_per_torrent() {
 fn values_are_limited_and_vary() {
     let mut store = store();
     for ip in 0..120 {
-        store.announce(Duration::ZERO, hash(1), at(ip), ip < 100).unwrap();
+        store.announce(Duration::ZERO, OWN, (hash(1), at(ip), ip < 100)).unwrap();
         let v6 = SocketAddr::from((std::net::Ipv6Addr::from([ip as u16 + 0x2a00; 8]), 6881));
-        store.announce(Duration::ZERO, hash(1), v6, false).unwrap();
+        store.announce(Duration::ZERO, OWN, (hash(1), v6, false)).unwrap();
     }
     assert_eq!(values(&store, "45.9.9.9", false, 0, 9999).len(), 50);
     assert_eq!(values(&store, "2a00::1", false, 0, 9999).len(), 20);
@@ -62,7 +64,8 @@ fn values_are_limited_and_vary() {
 #[test]
 fn filters_count_seeds_and_peers() {
     let mut store = store();
-    (0..300).for_each(|ip| store.announce(Duration::ZERO, hash(1), at(ip), ip < 100).unwrap());
+    (0..300)
+        .for_each(|ip| store.announce(Duration::ZERO, OWN, (hash(1), at(ip), ip < 100)).unwrap());
     let (seeds, peers) = store.filters(hash(1)).unwrap();
     assert!((seeds.estimate() - 100.0).abs() < 10.0, "{}", seeds.estimate());
     assert!((peers.estimate() - 200.0).abs() < 20.0, "{}", peers.estimate());
@@ -73,10 +76,10 @@ fn filters_count_seeds_and_peers() {
 fn peers_expire() {
     let mut store = store();
     let late = Duration::from_secs(60);
-    store.announce(Duration::ZERO, hash(1), at(1), false).unwrap();
-    store.announce(Duration::ZERO, hash(1), at(2), false).unwrap();
-    store.announce(Duration::ZERO, hash(2), at(2), false).unwrap();
-    store.announce(late, hash(1), at(1), false).unwrap();
+    store.announce(Duration::ZERO, OWN, (hash(1), at(1), false)).unwrap();
+    store.announce(Duration::ZERO, OWN, (hash(1), at(2), false)).unwrap();
+    store.announce(Duration::ZERO, OWN, (hash(2), at(2), false)).unwrap();
+    store.announce(late, OWN, (hash(1), at(1), false)).unwrap();
     store.expire(PEER_LIFETIME - Duration::from_secs(1));
     assert_eq!((store.hash_count(), store.peer_count()), (2, 3));
     store.expire(PEER_LIFETIME);
@@ -89,26 +92,51 @@ fn peers_expire() {
 fn peers_of_a_torrent_are_limited() {
     let mut store = store();
     for ip in 0..MAX_PEERS_EACH as u32 {
-        store.announce(Duration::ZERO, hash(1), at(ip), false).unwrap();
+        store.announce(Duration::ZERO, OWN, (hash(1), at(ip), false)).unwrap();
     }
-    assert!(!store.accepts(hash(1), at(9999)));
-    assert_eq!(store.announce(Duration::ZERO, hash(1), at(9999), false), Err(StoreFull));
-    assert!(store.accepts(hash(1), at(3)), "its announce is renewed");
-    assert_eq!(store.announce(Duration::ZERO, hash(1), at(3), true), Ok(()));
+    assert!(!store.accepts(OWN, hash(1), at(9999)));
+    assert_eq!(store.announce(Duration::ZERO, OWN, (hash(1), at(9999), false)), Err(StoreFull));
+    assert!(store.accepts(OWN, hash(1), at(3)), "its announce is renewed");
+    assert_eq!(store.announce(Duration::ZERO, OWN, (hash(1), at(3), true)), Ok(()));
     assert_eq!(store.peer_count(), MAX_PEERS_EACH);
+}
+
+#[test]
+fn ipv6_network_does_not_close_a_torrent() {
+    let mut store = store();
+    let v6 = |net: u32, last: u32| {
+        let ip = 0x2a00 << 112 | u128::from(net) << 64 | u128::from(last);
+        SocketAddr::from((std::net::Ipv6Addr::from_bits(ip), 1))
+    };
+    for last in 0..1000 {
+        let now = Duration::from_secs(last.into());
+        assert_eq!(store.announce(now, OWN, (hash(1), v6(1, last), false)), Ok(()));
+    }
+    assert_eq!(store.peer_count(), 4);
+    let newest = values(&store, "2a00::1", false, 0, 999);
+    assert!(newest.contains(&v6(1, 999).to_string()), "{newest:?}");
+    for net in 2..=MAX_PEERS_EACH as u32 - 3 {
+        assert_eq!(store.announce(Duration::ZERO, OWN, (hash(1), v6(net, 1), false)), Ok(()));
+    }
+    assert!(!store.accepts(OWN, hash(1), v6(9999, 1)));
+    assert!(store.accepts(OWN, hash(1), v6(1, 5)), "it takes the place of another of its network");
+    assert!(store.accepts(OWN, hash(1), at(1)), "IPv4 has places of its own");
 }
 
 #[test]
 fn torrents_are_limited_and_farthest_goes() {
     let mut store = store();
     for number in 0..MAX_HASHES as u32 {
-        store.announce(Duration::ZERO, hash(2 * number), at(number << 8), false).unwrap();
+        store.announce(Duration::ZERO, OWN, (hash(2 * number), at(number << 8), false)).unwrap();
     }
     let farthest = 2 * (MAX_HASHES as u32 - 1);
-    assert!(!store.accepts(hash(farthest + 1), at(1)));
-    assert_eq!(store.announce(Duration::ZERO, hash(farthest + 1), at(1), false), Err(StoreFull));
-    assert!(store.accepts(hash(1), at(1)));
-    store.announce(Duration::ZERO, hash(1), at(1), false).unwrap();
+    assert!(!store.accepts(OWN, hash(farthest + 1), at(1)));
+    assert_eq!(
+        store.announce(Duration::ZERO, OWN, (hash(farthest + 1), at(1), false)),
+        Err(StoreFull)
+    );
+    assert!(store.accepts(OWN, hash(1), at(1)));
+    store.announce(Duration::ZERO, OWN, (hash(1), at(1), false)).unwrap();
     assert_eq!(store.hash_count(), MAX_HASHES);
     assert!(store.filters(hash(farthest)).is_none() && store.filters(hash(1)).is_some());
 }
@@ -121,7 +149,7 @@ fn peers_are_limited_in_all() {
         for _ in 0..MAX_PEERS_EACH {
             ip += 1;
             // Nearer and nearer, so that each torrent is accepted.
-            let _ = store.announce(Duration::ZERO, hash(1000 - number), at(ip), false);
+            let _ = store.announce(Duration::ZERO, OWN, (hash(1000 - number), at(ip), false));
         }
         assert!(store.peer_count() <= MAX_PEERS);
     }
@@ -138,12 +166,30 @@ fn torrents_of_an_address_are_limited() {
         SocketAddr::from((std::net::Ipv6Addr::from_bits(0x2a00 << 112 | u128::from(last)), 1))
     };
     for number in 0..HASHES_AN_ADDRESS as u32 {
-        store.announce(Duration::ZERO, hash(number), at(1), false).unwrap();
-        store.announce(Duration::ZERO, hash(number), v6(number), false).unwrap();
+        store.announce(Duration::ZERO, OWN, (hash(number), at(1), false)).unwrap();
+        store.announce(Duration::ZERO, OWN, (hash(number), v6(number), false)).unwrap();
     }
     let full = hash(HASHES_AN_ADDRESS as u32);
-    assert_eq!(store.announce(Duration::ZERO, full, at(1), false), Err(StoreFull));
-    assert_eq!(store.announce(Duration::ZERO, full, v6(9999), false), Err(StoreFull), "the /64");
-    assert_eq!(store.announce(Duration::ZERO, hash(5), at(1), false), Ok(()));
-    assert_eq!(store.announce(Duration::ZERO, full, at(2), false), Ok(()));
+    assert_eq!(store.announce(Duration::ZERO, OWN, (full, at(1), false)), Err(StoreFull));
+    assert_eq!(
+        store.announce(Duration::ZERO, OWN, (full, v6(9999), false)),
+        Err(StoreFull),
+        "the /64"
+    );
+    assert_eq!(store.announce(Duration::ZERO, OWN, (hash(5), at(1), false)), Ok(()));
+    assert_eq!(store.announce(Duration::ZERO, OWN, (full, at(2), false)), Ok(()));
+}
+
+#[test]
+fn nearer_of_our_ids_counts() {
+    let mut store = store();
+    // Torrents near the IPv6 id are far from the IPv4 id.
+    let far = NodeId([0xff; 20]);
+    let both = OwnIds([Some(NodeId([0; 20])), Some(far)]);
+    for number in 1..=MAX_HASHES as u32 {
+        store.announce(Duration::ZERO, both, (hash(number << 16), at(number << 8), false)).unwrap();
+    }
+    let near = InfoHashV1([0xff; 20]);
+    assert!(store.accepts(both, near, at(1)));
+    assert!(!store.accepts(OWN, near, at(1)), "another id ranks in another way");
 }

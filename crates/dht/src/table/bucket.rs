@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use super::{Entry, K, Node};
 use crate::NodeId;
-use crate::address::net;
+use crate::address::{Group, host, net};
 
 /// How many nodes wait for room.
 pub(super) const REPLACEMENTS: usize = 8;
@@ -160,12 +160,16 @@ impl Bucket {
         }
     }
 
-    /// Removes the node and marks the others as due for a check: whoever named or replaced it may
-    /// have named more of its kind.
-    pub(super) fn evict(&mut self, id: &NodeId) {
-        self.live.retain(|node| node.id != *id);
-        self.live.iter_mut().for_each(|node| node.due = 0);
-        self.promote();
+    /// Removes the nodes at `group`. If one was in use, marks the others as due for a check: the node
+    /// that named it may have named more of its kind.
+    pub(super) fn evict(&mut self, group: Group) {
+        self.spare.retain(|node| host(node.address) != group);
+        let count = self.live.len();
+        self.live.retain(|node| host(node.address) != group);
+        if self.live.len() < count {
+            self.live.iter_mut().for_each(|node| node.due = 0);
+            self.promote();
+        }
     }
 
     fn promote(&mut self) {

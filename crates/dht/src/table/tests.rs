@@ -96,7 +96,7 @@ fn closest_are_those_of_a_full_sort() {
         let bits = bench.rng.random_range(0..12);
         let target = OWN.random_sharing(bits, &mut bench.rng);
         let mut found = Closest::default();
-        bench.table.closest(&target, false, &mut found);
+        bench.table.closest(&target, |_| true, &mut found);
         let found: Vec<_> = found.iter().map(|node| node.id).collect();
         let mut all: Vec<_> = bench.table.iter().map(|node| node.id).collect();
         all.sort_by_key(|id| id.distance(&target));
@@ -111,10 +111,10 @@ fn failing_nodes_are_not_given_to_others() {
     bench.add(0);
     bench.fail(id, address);
     let mut found = Closest::default();
-    bench.table.closest(&id, false, &mut found);
+    bench.table.closest(&id, |_| true, &mut found);
     assert_eq!(found.iter().count(), 2);
     let mut found = Closest::default();
-    bench.table.closest(&id, true, &mut found);
+    bench.table.closest(&id, Node::is_good, &mut found);
     assert_eq!(found.iter().count(), 1);
 }
 
@@ -163,6 +163,33 @@ fn id_change_evicts_and_has_bucket_checked() {
     assert_eq!(bench.answer(new, address), Entry::Added);
     assert!(!bench.table.contains(&id, address) && bench.table.contains(&new, address));
     assert_eq!(bench.table.take_questionable(Duration::ZERO), Some((other, other_address)));
+}
+
+#[test]
+fn host_has_one_entry_in_the_table() {
+    let mut bench = Bench::full();
+    let address = "99.1.1.1:6881".parse().unwrap();
+    for bits in [0, 1, 2, 3, 4, 5, 0, 3] {
+        let id = OWN.random_sharing(bits, &mut bench.rng);
+        bench.answer(id, address);
+    }
+    // Nodes in use fail, so that those that wait take their places.
+    for (id, address) in (0..6).flat_map(|bits| bench.nodes_sharing(bits)).collect::<Vec<_>>() {
+        (0..MAX_NODE_FAILURES).for_each(|_| bench.fail(id, address));
+    }
+    assert!(bench.table.iter().filter(|node| node.address == address).count() <= 1);
+    let [a, b] = [4, 5].map(|bits| OWN.random_sharing(bits, &mut bench.rng));
+    bench.answer(a, address);
+    bench.answer(b, address);
+    bench.table.evict_at(address);
+    assert_eq!(bench.table.id_at(address), None);
+}
+
+#[test]
+fn local_ids_are_compliant() {
+    assert!(OWN.is_compliant("127.0.0.1".parse().unwrap()));
+    assert!(OWN.is_compliant("fd00::1".parse().unwrap()));
+    assert!(!OWN.is_compliant("45.1.2.3".parse().unwrap()));
 }
 
 #[test]
@@ -318,7 +345,7 @@ fn network_does_not_fill_a_list() {
     }
     let closest = |bench: &Bench| {
         let mut found = Closest::default();
-        bench.table.closest(&target, false, &mut found);
+        bench.table.closest(&target, |_| true, &mut found);
         found.iter().map(|node| node.address.ip().to_string()).collect::<Vec<_>>()
     };
     let found = closest(&bench);

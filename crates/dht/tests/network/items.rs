@@ -112,3 +112,26 @@ fn bad_puts_are_refused() {
         assert_eq!(reply.signature.is_some(), expected);
     }
 }
+
+#[test]
+fn invalid_items_and_long_salts_are_refused() {
+    let mut dht = Dht::new(&Config { v6: false, ..Config::new([1; 32]) });
+    let now = Duration::from_secs(1);
+    let mut forged = item(b"", 1, "i1e");
+    if let Item::Mutable { signature, .. } = &mut forged {
+        signature[0] ^= 1;
+    }
+    let invalid = Item::Immutable { value: b"i01e".to_vec() };
+    let keys = [
+        dht.put(now, forged, None),
+        dht.put(now, invalid, None),
+        dht.get(now, NodeId([1; 20]), &[0; 65]),
+    ];
+    for key in keys {
+        let event = dht.poll_event();
+        let is_over = matches!(event, Some(Event::Done { lookup, stats })
+            if lookup == key && stats == Stats::default());
+        assert!(is_over, "{event:?}");
+    }
+    assert_eq!(dht.status().lookups, 0);
+}

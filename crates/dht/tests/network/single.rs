@@ -6,160 +6,11 @@ use std::time::Duration;
 use bt_types::InfoHashV1;
 use dht::message::{Body, Message, Method, Nodes, Query, Reply, Want};
 use dht::{
-    Announce, CALL_TIMEOUT, Config, DHT_MEMORY, Dht, Event, Family, MAX_LOOKUPS,
-    MAX_QUEUED_LOOKUPS, NodeId, State, TOKEN_ROTATION,
+    Announce, CALL_TIMEOUT, Config, DHT_MEMORY, Event, Family, MAX_LOOKUPS, MAX_QUEUED_LOOKUPS,
+    NodeId, State, TOKEN_ROTATION,
 };
 
-const HASH: InfoHashV1 = InfoHashV1([0x77; 20]);
-const OWN: NodeId = NodeId([0x11; 20]);
-
-/// A node at 45.9.9.9 and the time.
-struct Bench {
-    dht: Dht,
-    now: Duration,
-}
-
-/// An answer that the node sent.
-struct Answer(Vec<u8>);
-
-impl Answer {
-    fn message(&self) -> Message<'_> {
-        Message::decode(&self.0).expect("a message")
-    }
-
-    fn reply(&self) -> Reply<'_> {
-        match self.message().body {
-            Body::Reply(reply) => reply,
-            other => panic!("{other:?}"),
-        }
-    }
-
-    fn error(&self) -> i64 {
-        match self.message().body {
-            Body::Error(code) => code,
-            other => panic!("{other:?}"),
-        }
-    }
-
-    fn query(&self) -> Query<'_> {
-        match self.message().body {
-            Body::Query(query) => query,
-            other => panic!("{other:?}"),
-        }
-    }
-}
-
-fn config() -> Config {
-    Config { id_v4: Some(OWN), id_v6: Some(OWN), ..Config::new([1; 32]) }
-}
-
-fn at(text: &str) -> SocketAddr {
-    text.parse().expect("an address")
-}
-
-/// A node in a /16 of its own that is not near our id.
-fn node(number: u16) -> (NodeId, SocketAddr) {
-    let mut id = [0x80; 20];
-    id[..2].copy_from_slice(&(0x8000 | number).to_be_bytes());
-    (NodeId(id), SocketAddr::from(([46 + (number >> 8) as u8, number as u8, 1, 1], 6881)))
-}
-
-fn encode(transaction: &[u8], body: Body<'_>) -> Vec<u8> {
-    let mut out = Vec::new();
-    Message { transaction, body, ip: None, read_only: false, version: None }.encode(&mut out);
-    out
-}
-
-fn query(id: NodeId, method: Method<'_>) -> Vec<u8> {
-    encode(b"tt", Body::Query(Query { id, method }))
-}
-
-fn get_peers(scrape: bool) -> Method<'static> {
-    Method::GetPeers { info_hash: HASH, want: Want::default(), noseed: false, scrape }
-}
-
-fn compact(nodes: &[(NodeId, SocketAddr)]) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    for (id, address) in nodes {
-        bytes.extend(id.0);
-        bt_types::compact::encode(*address, &mut bytes);
-    }
-    bytes
-}
-
-impl Bench {
-    fn new(config: &Config) -> Self {
-        Self { dht: Dht::new(config), now: Duration::from_secs(1) }
-    }
-
-    fn send(&mut self, from: SocketAddr, bytes: &[u8]) -> Vec<(SocketAddr, Answer)> {
-        self.dht.handle_datagram(self.now, from, bytes);
-        self.drain()
-    }
-
-    /// Sends a query and returns the answer, if there is one.
-    fn ask(&mut self, from: SocketAddr, id: NodeId, method: Method<'_>) -> Option<Answer> {
-        let mut sent = self.send(from, &query(id, method));
-        assert!(sent.len() <= 1, "one answer at most");
-        let (to, answer) = sent.pop()?;
-        assert_eq!((to, answer.message().transaction), (from, &b"tt"[..]));
-        Some(answer)
-    }
-
-    fn drain(&mut self) -> Vec<(SocketAddr, Answer)> {
-        let mut sent = Vec::new();
-        while let Some(transmit) = self.dht.poll_transmit(self.now) {
-            sent.push((transmit.to, Answer(transmit.bytes.to_vec())));
-        }
-        sent
-    }
-
-    fn wait(&mut self, period: Duration) -> Vec<(SocketAddr, Answer)> {
-        let end = self.now + period;
-        let mut sent = Vec::new();
-        while let Some(next) = self.dht.poll_timeout().filter(|next| *next <= end) {
-            self.now = self.now.max(next);
-            self.dht.handle_timeout(self.now);
-            sent.extend(self.drain());
-        }
-        self.now = end;
-        sent
-    }
-
-    fn events(&mut self) -> Vec<Event> {
-        std::iter::from_fn(|| self.dht.poll_event()).collect()
-    }
-
-    /// Has the node meet `count` others, so that they are in its table.
-    fn meet(&mut self, count: u16) {
-        for number in 0..count {
-            let (id, address) = node(number);
-            self.dht.handle_node(self.now, address);
-            for (to, sent) in self.drain() {
-                let id = if to == address { id } else { node(number).0 };
-                let reply = encode(sent.message().transaction, Body::Reply(Reply::new(id)));
-                self.dht.handle_datagram(self.now, to, &reply);
-            }
-            self.drain();
-            self.now += Duration::from_millis(150);
-        }
-        assert_eq!(self.dht.status().nodes_v4, usize::from(count));
-    }
-
-    /// Answers the queries of a lookup to node 0 with `change` until it sends nothing more; others
-    /// stay silent. Returns whom it asked.
-    fn serve(&mut self, mut sent: Vec<(SocketAddr, Answer)>, reply: &Reply<'_>) -> Vec<SocketAddr> {
-        let mut asked = Vec::new();
-        while let Some((to, datagram)) = sent.pop() {
-            asked.push(to);
-            if to == node(0).1 {
-                let bytes = encode(datagram.message().transaction, Body::Reply(*reply));
-                sent.extend(self.send(to, &bytes));
-            }
-        }
-        asked
-    }
-}
+use super::bench::{Bench, HASH, OWN, Script, at, compact, config, encode, get_peers, node, query};
 
 #[test]
 fn queries_get_their_replies() {
@@ -685,13 +536,256 @@ fn flood_leaves_memory_bounded_and_announces_possible() {
     assert_eq!(bench.dht.status().peers, 1);
 }
 
-impl Bench {
-    /// Has the node meet that one.
-    fn meet_at(&mut self, (id, address): (NodeId, SocketAddr)) {
-        self.dht.ping(self.now, address);
-        for (to, sent) in self.drain() {
-            let reply = encode(sent.message().transaction, Body::Reply(Reply::new(id)));
-            self.send(to, &reply);
+#[test]
+fn unmatched_answers_cause_no_work() {
+    let mut bench = Bench::new(&config());
+    bench.meet(100);
+    for number in 0..60 {
+        bench.dht.find_nodes(bench.now, node(number).0);
+    }
+    assert!(!bench.drain().is_empty());
+    // The budget allows more now, but nobody called to say so.
+    bench.now += Duration::from_secs(2);
+    let reply = encode(b"tttt", Body::Reply(Reply::new(NodeId([9; 20]))));
+    for bytes in [reply, encode(b"tttt", Body::Error(203))] {
+        assert!(bench.send(node(0).1, &bytes).is_empty());
+    }
+    bench.dht.handle_timeout(bench.now);
+    assert!(!bench.drain().is_empty(), "there was work");
+}
+
+#[test]
+fn search_that_needs_new_addresses_holds_up_no_other() {
+    let mut bench = Bench::new(&config());
+    bench.meet(30);
+    let start = bench.now;
+    // All new addresses of the first half minute are used up.
+    for number in 1000..1300 {
+        bench.dht.handle_node(bench.now, node(number).1);
+        bench.play(Duration::from_millis(30), |_, _| None);
+    }
+    let named: Vec<_> = (2000..2008).map(node).collect();
+    let answer = |nodes: &[(NodeId, SocketAddr)], to: SocketAddr| {
+        let number = (0..30).find(|number| node(*number).1 == to)?;
+        Some(Script { id: node(number).0, nodes: nodes.to_vec(), peers: Vec::new() })
+    };
+    let first = bench.dht.find_nodes(bench.now, node(2000).0);
+    let asked = bench.play(Duration::from_secs(2), |to, _| answer(&named, to));
+    assert!(!asked.contains(&node(2000).1));
+    let second = bench.dht.find_nodes(bench.now, node(3).0);
+    bench.play(Duration::from_secs(2), |to, _| answer(&[], to));
+    assert!(bench.now < start + Duration::from_secs(25), "{:?}", bench.now);
+    let events = bench.events();
+    let is_done = |key| {
+        let done = |event: &Event| matches!(event, Event::Done { lookup, .. } if *lookup == key);
+        events.iter().any(done)
+    };
+    assert_eq!([is_done(first), is_done(second)], [false, true]);
+}
+
+/// A host without a route to the IPv6 Internet, whose nodes name nodes of both families.
+#[test]
+fn family_without_route_rests() {
+    let mut bench = Bench::new(&config());
+    bench.meet(100);
+    let nodes6: Vec<_> = (0..8_u16)
+        .map(|number| {
+            let ip = std::net::Ipv6Addr::new(0x2a00 + number, 0, 0, 0, 0, 0, 0, 1);
+            (node(number).0, SocketAddr::from((ip, 6881)))
+        })
+        .collect();
+    let bytes = compact(&nodes6);
+    let before = bench.dht.status().counters.sent;
+    let mut failed = Vec::new();
+    let end = bench.now + Duration::from_secs(3600);
+    while bench.now < end {
+        for (to, sent) in bench.wait(Duration::from_millis(200)) {
+            if to.is_ipv6() {
+                failed.push(bench.now);
+                bench.dht.handle_send_failed(bench.now, to);
+                continue;
+            }
+            let Some(number) = (0..100).find(|number| node(*number).1 == to) else { continue };
+            let reply =
+                Reply { nodes6: Nodes::new(Family::V6, &bytes), ..Reply::new(node(number).0) };
+            bench.send(to, &encode(sent.message().transaction, Body::Reply(reply)));
         }
     }
+    let late = failed.iter().filter(|time| **time + Duration::from_secs(1800) > end).count();
+    assert!((1..=20).contains(&late), "{late} of {}", failed.len());
+    let sent = bench.dht.status().counters.sent - before;
+    assert!(sent < 1500, "{sent}");
+    // A lookup that begins while the family rests does not wait for it.
+
+    let key = bench.dht.find_nodes(bench.now, node(3).0);
+    bench.play(Duration::from_secs(5), |to, _| {
+        let number = (0..100).find(|number| node(*number).1 == to)?;
+        Some(Script { id: node(number).0, nodes: Vec::new(), peers: Vec::new() })
+    });
+    let elapsed = bench.events().into_iter().find_map(|event| match event {
+        Event::Done { lookup, stats } if lookup == key => Some(stats.elapsed),
+        _ => None,
+    });
+    assert!(elapsed.is_some_and(|time| time < Duration::from_secs(1)), "{elapsed:?}");
+    // The route is there again.
+    bench.send(nodes6[0].1, &query(nodes6[0].0, Method::Ping));
+    let sent = bench.wait(Duration::from_secs(600));
+    assert!(sent.iter().any(|(to, _)| to.is_ipv6()));
+}
+
+#[test]
+fn own_announce_is_not_a_peer_found() {
+    let mut bench = Bench::new(&config());
+    // Eight networks see us at one address.
+    let ours = at("45.9.9.9:6881");
+    for number in 0..12 {
+        let (id, address) = node(number);
+        bench.dht.ping(bench.now, address);
+        for (to, sent) in bench.drain() {
+            let mut bytes = Vec::new();
+            let body = Body::Reply(Reply::new(id));
+            let transaction = sent.message().transaction;
+            Message { transaction, body, ip: Some(ours), read_only: false, version: None }
+                .encode(&mut bytes);
+            bench.send(to, &bytes);
+        }
+    }
+    assert_eq!(bench.dht.external_address()[0], Some(ours.ip()));
+    let announce = Announce::Port { port: 7000, seed: false };
+    let key = bench.dht.find_peers(bench.now, HASH, announce);
+    bench.play(Duration::from_secs(5), |to, _| {
+        let number = (0..12).find(|number| node(*number).1 == to)?;
+        let peers = vec![at("45.9.9.9:7000"), at("45.8.8.8:7000")];
+        Some(Script { id: node(number).0, nodes: Vec::new(), peers })
+    });
+    assert_eq!(bench.peers(key), [at("45.8.8.8:7000")]);
+}
+
+#[test]
+fn hostile_nodes_do_not_fill_the_list_of_peers() {
+    let mut bench = Bench::new(&config());
+    bench.meet(20);
+    let key = bench.dht.find_peers(bench.now, HASH, Announce::No);
+    bench.play(Duration::from_secs(20), |to, _| {
+        let number = (0..20).find(|number| node(*number).1 == to)?;
+        let peer = |last: u8| SocketAddr::from(([60, number as u8, 1, last], 7000));
+        let mut peers: Vec<_> = (0..100).map(peer).collect();
+        if number == 19 {
+            peers = vec![at("45.8.8.8:7000")];
+        }
+        Some(Script { id: node(number).0, nodes: (0..20).map(node).collect(), peers })
+    });
+    let peers = bench.peers(key);
+    let most = (0..20).map(|net| {
+        let of_net = |peer: &&SocketAddr| peer.to_string().starts_with(&format!("60.{net}."));
+        peers.iter().filter(of_net).count()
+    });
+    assert_eq!(most.max(), Some(50));
+}
+
+#[test]
+fn local_addresses_are_named_to_local_askers_only() {
+    let mut bench = Bench::new(&config());
+    bench.meet(3);
+    let local = (NodeId([0x99; 20]), at("192.168.1.7:6881"));
+    bench.meet_at(local);
+    let answer = bench.ask(local.1, local.0, get_peers(false)).expect("a reply");
+    let token = answer.reply().token.expect("a token").to_vec();
+    let announce =
+        Method::AnnouncePeer { info_hash: HASH, port: Some(5000), seed: false, token: &token };
+    bench.ask(local.1, local.0, announce).expect("a reply");
+    for (asker, nodes, peers) in [("192.168.1.9:6881", 4, 1), ("45.1.2.3:6881", 3, 0)] {
+        let answer = bench.ask(at(asker), NodeId([8; 20]), get_peers(false)).expect("a reply");
+        let reply = answer.reply();
+        assert_eq!(reply.nodes.map_or(0, |nodes| nodes.iter().count()), nodes, "{asker}");
+        assert_eq!(reply.values.map_or(0, |values| values.iter().count()), peers, "{asker}");
+    }
+}
+
+#[test]
+fn misnamed_node_enters_the_table_once_it_repeats_its_id() {
+    let mut bench = Bench::new(&config());
+    bench.meet(1);
+    let named = (NodeId(HASH.0), node(5).1);
+    bench.dht.find_nodes(bench.now, HASH.into());
+    let mut seen = Vec::new();
+    for _ in 0..3 {
+        for (to, sent) in bench.drain() {
+            let reply = if to == node(0).1 {
+                Script { id: node(0).0, nodes: vec![named], peers: Vec::new() }
+            } else {
+                seen.push(bench.dht.status().nodes_v4);
+                Script { id: node(5).0, nodes: Vec::new(), peers: Vec::new() }
+            };
+            let bytes = reply.encode(sent.message().transaction);
+            bench.dht.handle_datagram(bench.now, to, &bytes);
+        }
+    }
+    assert_eq!(seen, [1, 1], "it is asked again, and is not in the table before");
+    assert_eq!(bench.dht.status().nodes_v4, 2);
+}
+
+#[test]
+fn node_that_answers_errors_is_checked_rarely() {
+    let mut bench = Bench::new(&config());
+    bench.meet(1);
+    let mut checks = 0;
+    let end = bench.now + Duration::from_secs(3600);
+    while bench.now < end {
+        for (to, sent) in bench.wait(Duration::from_secs(1)) {
+            checks += u32::from(matches!(sent.query().method, Method::Ping));
+            let bytes = encode(sent.message().transaction, Body::Error(203));
+            bench.send(to, &bytes);
+        }
+    }
+    assert!(checks <= 6, "{checks}");
+}
+
+#[test]
+fn local_addresses_are_not_asked_unless_accepted() {
+    let local = at("192.168.1.7:6881");
+    for (accept_local, expected) in [(true, true), (false, false)] {
+        let nodes = vec![(NodeId([9; 20]), local), (NodeId([8; 20]), at("45.1.1.1:0"))];
+        let state = Some(State { nodes, ..State::default() });
+        let mut bench = Bench::new(&Config { accept_local, state, ..config() });
+        // It also asks us, and is a candidate for the table.
+        bench.ask(local, NodeId([9; 20]), Method::Ping).expect("a reply");
+        bench.dht.handle_node(bench.now, local);
+        bench.dht.ping(bench.now, local);
+        let mut sent = bench.drain();
+        sent.extend(bench.wait(Duration::from_secs(120)));
+        assert_eq!(sent.iter().any(|(to, _)| *to == local), expected);
+        assert!(sent.iter().all(|(to, _)| to.port() != 0));
+    }
+}
+
+#[test]
+fn checks_of_both_families_share_a_rate() {
+    let mut bench = Bench::new(&config());
+    bench.meet(100);
+    for number in 0..100_u16 {
+        let ip = std::net::Ipv6Addr::new(0x2a00 + number, 1, 0, 0, 0, 0, 0, 1);
+        bench.meet_at((node(number).0, SocketAddr::from((ip, 6881))));
+        bench.now += Duration::from_millis(150);
+    }
+    assert_eq!(bench.dht.status().nodes_v6, 100);
+    bench.wait(Duration::from_secs(14 * 60));
+    let mut checks = [0, 0];
+    for (to, sent) in bench.wait(Duration::from_secs(5 * 60)) {
+        if matches!(sent.query().method, Method::Ping) {
+            checks[usize::from(to.is_ipv6())] += 1;
+        }
+    }
+    assert!(checks[0] + checks[1] <= 5 * 60 / 4 + 1 && checks.iter().all(|count| *count >= 20));
+}
+
+#[test]
+fn implied_port_one_is_refused() {
+    let mut bench = Bench::new(&config());
+    let (id, asker) = (NodeId([9; 20]), at("45.1.2.3:1"));
+    let answer = bench.ask(asker, id, get_peers(false)).expect("a reply");
+    let token = answer.reply().token.expect("a token");
+    let announce = Method::AnnouncePeer { info_hash: HASH, port: None, seed: false, token };
+    assert_eq!(bench.ask(asker, id, announce).expect("an answer").error(), 203);
+    assert_eq!(bench.dht.status().peers, 0);
 }
