@@ -8,6 +8,7 @@ mod chart;
 mod check;
 mod child;
 mod contestant;
+mod dht;
 mod discard;
 mod download;
 mod external;
@@ -77,9 +78,9 @@ struct Bench {
 /// What all parts share.
 #[derive(Debug, Args)]
 struct Options {
-    /// How many times each contestant is measured
-    #[arg(long, default_value_t = 3)]
-    rounds: usize,
+    /// How many times each contestant is measured [default: 3, of dht 5]
+    #[arg(long)]
+    rounds: Option<usize>,
     /// The size of the payload, in MiB
     #[arg(long, value_name = "MIB")]
     size: Option<u64>,
@@ -146,6 +147,8 @@ enum Part {
     Swarm,
     /// How the cost of a download grows; idle torrents
     Scale,
+    /// Nodes of the DHT answer queries, and look up peers in a modelled network
+    Dht,
 }
 
 impl Part {
@@ -199,6 +202,9 @@ fn measure_outside(arguments: &Bench) -> Vec<Table> {
     if arguments.wants(Part::Hash) {
         external::hash();
     }
+    if arguments.wants(Part::Dht) {
+        tables.extend(dht::run(&arguments.options));
+    }
     tables
 }
 
@@ -232,7 +238,7 @@ fn measure_inside(arguments: &Bench) -> Result<()> {
             Part::Verify => check::verify,
             Part::Create => check::create,
             Part::Scale => scale::run,
-            Part::Parse | Part::Hash => continue,
+            Part::Parse | Part::Hash | Part::Dht => continue,
         };
         tables.extend(run(setup)?);
     }

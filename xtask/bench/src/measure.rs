@@ -10,6 +10,8 @@ use super::{GIB, MB, MIB, Options};
 use tasks::meter::{Cost, Meter};
 use tasks::process::{Launch, wait_until};
 
+/// How often each contestant is measured, unless the user says so.
+const ROUNDS: usize = 3;
 /// How long one measurement may take.
 pub(super) const TRIAL_LIMIT: Duration = Duration::from_secs(300);
 /// How long a complete program may take to end.
@@ -23,7 +25,7 @@ pub(super) fn race(
     rows: &mut [Row],
     measure: impl Fn(usize) -> Result<Vec<f64>>,
 ) {
-    for round in 0..options.rounds {
+    for round in 0..options.rounds.unwrap_or(ROUNDS) {
         for offset in 0..rows.len() {
             let index = (round + offset) % rows.len();
             let row = &mut rows[index];
