@@ -109,6 +109,7 @@ enough for exit code 0. The DHT is not told that you are a peer.
 
 Examples:
   bt-cli peers example.torrent
+  bt-cli peers 52d123ddfc4de05165c10784bb535d4c40397d45
   bt-cli peers example.torrent --timeout 5 --json | jq -r '.peers[]'")]
     Peers(PeersArgs),
     /// Ask a torrent's trackers and the DHT how many seeders and leechers it has
@@ -146,6 +147,8 @@ Examples:
     #[command(after_help = "\
 Examples:
   bt-cli download example.torrent
+  bt-cli download -o ~/Downloads \\
+      'magnet:?xt=urn:btih:52d123ddfc4de05165c10784bb535d4c40397d45'
   bt-cli download one.torrent https://example.org/two.torrent -o ~/Downloads
   bt-cli download example.torrent --files 0,3-5
   bt-cli download example.torrent --files 'Season 1'

@@ -1,5 +1,6 @@
 //! A node that asks the DHT and answers nobody (BEP 43), for the commands that ask.
 
+use std::io::ErrorKind;
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
 use std::thread::{self, JoinHandle};
@@ -138,7 +139,10 @@ pub(crate) fn dht_causes<T>(answer: Option<&DhtAnswer<T>>) -> Option<String> {
 /// Returns the failure for a node that does not start.
 pub(crate) fn start_failure(error: &NodeError) -> Failure {
     let advice = match error {
-        NodeError::Open { .. } => "; choose another port with --port",
+        NodeError::Open { source, .. } if source.kind() == ErrorKind::AddrNotAvailable => {
+            "; give an address of this machine with --bind"
+        }
+        NodeError::Open { .. } => "; choose another one with --port",
         _ => "",
     };
     Failure::new(Class::Network, chain(error) + advice)
@@ -149,11 +153,16 @@ fn is_alone(config: &DhtConfig) -> bool {
     config.nodes.is_empty() && config.routers.is_empty() && config.state.is_none()
 }
 
+/// Returns what an earlier launch saved, for a node that does not use the ids in it.
+pub(crate) fn saved_nodes() -> Option<Vec<u8>> {
+    DhtFile::peek(&state_dir(&StateArgs::default())?)
+}
+
 fn asking_config(join: &JoinArgs, hints: Vec<String>) -> DhtConfig {
     let mut config = dht_config(join);
     config.read_only = true;
     config.nodes.extend(hints);
-    config.state = state_dir(&StateArgs::default()).and_then(|dir| DhtFile::peek(&dir));
+    config.state = saved_nodes();
     config
 }
 

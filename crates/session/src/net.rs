@@ -313,7 +313,7 @@ mod tests {
             let open = open_udp(&ports, HERE).unwrap();
             assert!(port_of(&open) != port && port_of(&open) != 0);
         }
-        assert!(open_udp(&(0..=0), Some(Ipv4Addr::new(192, 0, 2, 1).into())).is_err());
+        assert!(open_udp(&(0..=0), Some(Ipv4Addr::new(198, 51, 100, 77).into())).is_err());
     }
 
     #[test]

@@ -51,6 +51,7 @@ use crate::net;
 use crate::node_names::{Found, NodeNames};
 use crate::reactor::datagrams::{DATAGRAMS_PER_TURN, Datagrams, MAX_DATAGRAM};
 use crate::reactor::{WAKER, helpers};
+use crate::session::{on, ports};
 
 use dht::{Dht, Event, LookupKey};
 
@@ -75,12 +76,14 @@ type LookedUp = (String, Resolved);
 #[non_exhaustive]
 pub enum NodeError {
     /// Occurs when no port is free for UDP.
-    #[error("cannot open a UDP port of {first}-{last}: {source}")]
+    #[error("cannot open UDP {}{}: {source}", ports(*first, *last), on(*bind))]
     Open {
         /// The first port tried.
         first: u16,
         /// The last port tried.
         last: u16,
+        /// The address it had to be on.
+        bind: Option<IpAddr>,
         /// What the system said last.
         source: io::Error,
     },
@@ -150,7 +153,7 @@ impl Node {
     ) -> Result<Self, NodeError> {
         let (first, last) = (*ports.start(), *ports.end());
         let sockets = net::open_udp(ports, bind);
-        let sockets = sockets.map_err(|source| NodeError::Open { first, last, source })?;
+        let sockets = sockets.map_err(|source| NodeError::Open { first, last, bind, source })?;
         let both = [&sockets.v4, &sockets.v6].into_iter().flatten();
         let addresses = both.filter_map(|socket| socket.local_addr().ok()).collect();
         let poll = Poll::new().map_err(NodeError::Poll)?;

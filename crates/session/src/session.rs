@@ -241,10 +241,10 @@ fn fetchers(config: &SessionConfig) -> Result<Fetchers, FetcherError> {
     })
 }
 
-fn ports(first: u16, last: u16) -> String {
+pub(crate) fn ports(first: u16, last: u16) -> String {
     if first == last { format!("port {first}") } else { format!("ports {first} to {last}") }
 }
 
-fn on(bind: Option<IpAddr>) -> String {
+pub(crate) fn on(bind: Option<IpAddr>) -> String {
     bind.map_or_else(String::new, |ip| format!(" of {ip}"))
 }

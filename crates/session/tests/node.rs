@@ -105,7 +105,7 @@ fn closest_nodes_are_found() {
 }
 
 #[test]
-fn node_at_one_of_several_addresses_is_pinged() {
+fn first_of_several_addresses_answers() {
     let network = Network::new(2);
     let silent = UdpSocket::bind("127.0.0.1:0").unwrap();
     let mut asker = start(None, true);

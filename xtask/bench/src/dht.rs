@@ -26,7 +26,7 @@ use super::{KIB, Options};
 use asker::Asker;
 use neighbours::Neighbours;
 
-/// How often everything but the model is measured, unless the user says so.
+/// How often everything but the model is measured at least.
 const ROUNDS: usize = 5;
 /// How long one kind of query is measured in memory, in seconds.
 const SECONDS_IN_MEMORY: &str = "0.5";
@@ -73,7 +73,7 @@ const LOOKUPS: [(&str, [f64; 4]); 2] =
 
 /// Measures and prints everything.
 pub(super) fn run(options: &Options) -> Vec<Table> {
-    let rounds = options.rounds.unwrap_or(ROUNDS);
+    let rounds = options.rounds.max(ROUNDS);
     let shown = |table: Table| {
         print!("{}", table.text());
         table

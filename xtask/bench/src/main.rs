@@ -14,6 +14,7 @@ mod download;
 mod external;
 mod floor;
 mod line;
+mod magnet;
 mod payload;
 
 mod measure;
@@ -78,9 +79,9 @@ struct Bench {
 /// What all parts share.
 #[derive(Debug, Args)]
 struct Options {
-    /// How many times each contestant is measured [default: 3, of dht 5]
-    #[arg(long)]
-    rounds: Option<usize>,
+    /// How many times each contestant is measured
+    #[arg(long, default_value_t = 3)]
+    rounds: usize,
     /// The size of the payload, in MiB
     #[arg(long, value_name = "MIB")]
     size: Option<u64>,
@@ -145,6 +146,8 @@ enum Part {
     Hash,
     /// Clients download from many seeders of different rates, far away
     Swarm,
+    /// Clients start with a magnet link
+    Magnet,
     /// How the cost of a download grows; idle torrents
     Scale,
     /// Nodes of the DHT answer queries, and look up peers in a modelled network
@@ -153,8 +156,15 @@ enum Part {
 
 impl Part {
     /// The parts that compare programs, in a network namespace.
-    const INSIDE: [Self; 6] =
-        [Self::Download, Self::Swarm, Self::Seed, Self::Verify, Self::Create, Self::Scale];
+    const INSIDE: [Self; 7] = [
+        Self::Download,
+        Self::Magnet,
+        Self::Swarm,
+        Self::Seed,
+        Self::Verify,
+        Self::Create,
+        Self::Scale,
+    ];
 }
 
 impl Bench {
@@ -233,6 +243,7 @@ fn measure_inside(arguments: &Bench) -> Result<()> {
     for part in Part::INSIDE.into_iter().filter(|part| arguments.wants(*part)) {
         let run = match part {
             Part::Download => download::run,
+            Part::Magnet => magnet::run,
             Part::Swarm => swarm::run,
             Part::Seed => seed::run,
             Part::Verify => check::verify,

@@ -10,8 +10,6 @@ use super::{GIB, MB, MIB, Options};
 use tasks::meter::{Cost, Meter};
 use tasks::process::{Launch, wait_until};
 
-/// How often each contestant is measured, unless the user says so.
-const ROUNDS: usize = 3;
 /// How long one measurement may take.
 pub(super) const TRIAL_LIMIT: Duration = Duration::from_secs(300);
 /// How long a complete program may take to end.
@@ -25,7 +23,17 @@ pub(super) fn race(
     rows: &mut [Row],
     measure: impl Fn(usize) -> Result<Vec<f64>>,
 ) {
-    for round in 0..options.rounds.unwrap_or(ROUNDS) {
+    race_for(options.rounds, "MB/s", rows, measure);
+}
+
+/// Like [`race`], for so many rounds. `unit` is that of the first column.
+pub(super) fn race_for(
+    rounds: usize,
+    unit: &str,
+    rows: &mut [Row],
+    measure: impl Fn(usize) -> Result<Vec<f64>>,
+) {
+    for round in 0..rounds {
         for offset in 0..rows.len() {
             let index = (round + offset) % rows.len();
             let row = &mut rows[index];
@@ -34,7 +42,7 @@ pub(super) fn race(
             }
             match measure(index) {
                 Ok(values) => {
-                    eprintln!("round {}, {}: {:.0} MB/s", round + 1, row.name, values[0]);
+                    eprintln!("round {}, {}: {:.0} {unit}", round + 1, row.name, values[0]);
                     row.add(&values);
                 }
                 Err(error) => {

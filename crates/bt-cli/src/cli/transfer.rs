@@ -50,8 +50,8 @@ pub(crate) struct NetworkArgs {
 #[derive(Debug, Default, Args)]
 #[command(next_help_heading = "Resuming")]
 pub(crate) struct StateArgs {
-    /// Where to keep the record of verified pieces [default: bt-cli in $XDG_STATE_HOME or
-    /// ~/.local/state]
+    /// Where to keep the record of verified pieces, the torrents of links and the nodes of the DHT
+    /// [default: bt-cli in $XDG_STATE_HOME or ~/.local/state]
     #[arg(long, value_name = "DIR")]
     pub(crate) state_dir: Option<PathBuf>,
 }

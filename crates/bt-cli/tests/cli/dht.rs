@@ -281,6 +281,19 @@ fn node_keeps_what_it_knows() {
 }
 
 #[test]
+fn taken_port_is_reported() {
+    let (shell, taken) = (Shell::new(), mute_udp());
+    let port = taken.local_addr().unwrap().port().to_string();
+    let node = ["dht", "node", "--bind", "127.0.0.1", "--json", "--port", &port];
+    let error = shell.run(node).expect(4).error("network");
+    assert!(error.starts_with(&format!("cannot open UDP port {port} of 127.0.0.1: ")), "{error}");
+    assert!(error.ends_with("; choose another one with --port"), "{error}");
+    let ping = ["dht", "ping", "127.0.0.1:1", "--bind", "198.51.100.77", "--json"];
+    let error = shell.run(ping).expect(4).error("network");
+    assert!(error.ends_with("; give an address of this machine with --bind"), "{error}");
+}
+
+#[test]
 fn node_shows_lines_to_people() {
     let shell = Shell::new();
     let mut node = shell.start(["dht", "node", "--port", "0", "--bind", "127.0.0.1"]);

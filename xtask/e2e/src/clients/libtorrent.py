@@ -1,6 +1,7 @@
 """libtorrent as a client without a face.
 
-`seed|super-seed|seed-unchecked TORRENT FOLDER IP:PORT HOME` runs until it is ended;
+`seed|super-seed|seed-unchecked|seed-reporting TORRENT FOLDER IP:PORT HOME` runs until it is ended; the
+last creates HOME/uploaded when it has sent payload;
 `download TORRENT FOLDER IP:PORT HOME PEER..` and `check TORRENT FOLDER IP:PORT HOME THREADS` until all
 is there, or checked;
 `download-all JOBS IP:PORT HOME` until all torrents are there of which JOBS has a line each, TORRENT, a
@@ -86,6 +87,14 @@ def follow(session, handle, done):
 def seed(torrent, folder, listen, home, is_there=False, more_flags=0):
     session = session_at(listen, {})
     follow(session, add(session, torrent, folder, home, is_there, more_flags), None)
+
+
+def seed_reporting(torrent, folder, listen, home):
+    session = session_at(listen, {"alert_mask": lt.alert.category_t.upload_notification})
+    handle = add(session, torrent, folder, home, is_there=True)
+    follow(session, handle, lt.block_uploaded_alert)
+    touch(home, "uploaded")
+    follow(session, handle, None)
 
 
 def download(torrent, folder, listen, home, *peers):
@@ -180,6 +189,8 @@ elif role == "verdicts":
         print(json.dumps(verdict(line.rstrip("\n"))))
 elif role == "seed-unchecked":
     seed(*arguments, is_there=True)
+elif role == "seed-reporting":
+    seed_reporting(*arguments)
 elif role == "super-seed":
     seed(*arguments, more_flags=lt.torrent_flags.super_seeding)
 else:

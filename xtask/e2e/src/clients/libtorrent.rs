@@ -61,6 +61,12 @@ impl Libtorrent {
         self.start(job, "seed-unchecked")
     }
 
+    /// Seeds data without checking it, and creates `uploaded` in the job's home as soon as payload
+    /// was sent.
+    pub fn seed_reporting(&self, job: &Job<'_>) -> Result<Launch> {
+        self.start(job, "seed-reporting")
+    }
+
     /// Verifies the data on disk with so many threads, and ends.
     pub fn check(&self, job: &Job<'_>, threads: usize) -> Result<Launch> {
         let mut command = self.command(job, "check");

@@ -8,12 +8,12 @@ use session::{AddTorrent, Goal};
 
 use super::listed;
 use crate::address;
-use crate::cli::{InfoArgs, StateArgs};
-use crate::dht_file::DhtFile;
+use crate::cli::InfoArgs;
+use crate::dht_asker::saved_nodes;
 use crate::failure::{Class, End, Failure};
 use crate::output::{Output, Style, clean, size_exactly};
 use crate::saved::SavedTorrents;
-use crate::transfer::{MetadataPlan, Transfer, discovery_config, state_dir};
+use crate::transfer::{MetadataPlan, Transfer, discovery_config};
 
 /// Fetches the torrent of a link from peers. Nothing is downloaded.
 ///
@@ -38,7 +38,7 @@ pub(super) fn fetch(
     let mut config = discovery_config(&arguments.discovery, &arguments.source.trust);
     if let Some(dht) = &mut config.dht {
         dht.read_only = true;
-        dht.state = state_dir(&StateArgs::default()).and_then(|dir| DhtFile::peek(&dir));
+        dht.state = saved_nodes();
     }
     let mut transfer = Transfer::start(config, output)?;
     transfer.print_no_results();
