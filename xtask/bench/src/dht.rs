@@ -22,7 +22,7 @@ use tasks::workspace::{self, cargo};
 use super::external::{json_of, number};
 use super::table::{Column, Row, Table};
 use super::trial_folder::TrialFolder;
-use super::{KIB, Options};
+use super::{KIB, Options, measure};
 use asker::Asker;
 use neighbours::Neighbours;
 
@@ -82,11 +82,9 @@ pub(super) fn run(options: &Options) -> Vec<Table> {
 }
 
 fn in_memory(rounds: usize) -> Table {
-    let mut row = Row::new("dht", "", IN_MEMORY);
-    for _ in 0..rounds {
-        record(&mut row, values_in_memory());
-    }
-    let rows = vec![row, bars("bar", IN_MEMORY, IN_MEMORY_BARS)];
+    let mut rows = vec![Row::new("dht", "", IN_MEMORY)];
+    measure::race_for(rounds, "find_node/s", &mut rows, |_| values_in_memory());
+    rows.push(bars("bar", IN_MEMORY, IN_MEMORY_BARS));
     let title = "dht in memory: queries answered per CPU second (at least), memory (at most)";
     Table::new("dht-memory", title.to_owned(), IN_MEMORY, rows, [""; 0])
 }
@@ -105,13 +103,14 @@ fn model() -> Table {
     let mut rows = Vec::new();
     for (kind, wanted) in LOOKUPS {
         let mut row = Row::new(kind, "", MODEL);
-        record(
-            &mut row,
-            match &said {
-                Ok(said) => lookup_values(&said[kind]),
-                Err(error) => Err(anyhow!("{error:#}")),
-            },
-        );
+        let values = match &said {
+            Ok(said) => lookup_values(&said[kind]),
+            Err(error) => Err(anyhow!("{error:#}")),
+        };
+        match values {
+            Ok(values) => row.add(&values),
+            Err(error) => row.problem = Some(format!("{error:#}")),
+        }
         rows.extend([row, bars(&format!("{kind}: bar"), MODEL, &wanted.map(Some))]);
     }
     let title = "dht model: lookups among a million nodes, half of them dead: medians (at most), \
@@ -166,27 +165,27 @@ fn ask_on_loopback(
         ensure!(knows, "{} knows no nodes\n{}", row.name, launch.output_tail());
         nodes.push((launch, asker));
     }
-    for round in 0..rounds {
-        for offset in 0..rows.len() {
-            let index = (round + offset) % rows.len();
-            let (launch, asker) = &mut nodes[index];
-            let mut meter = Meter::start(launch);
-            let answers = asker.ask(TIME_ON_LOOPBACK)?;
-            let cost = meter.cost();
-            let count = answers.count as f64;
-            let microseconds = |time: Duration| time.as_secs_f64() * 1e6 / count;
-            let row = &mut rows[index];
-            row.add(&[
-                count / answers.time.as_secs_f64(),
-                count / cost.cpu.as_secs_f64(),
-                microseconds(cost.system),
-                microseconds(cost.cpu - cost.system),
-                answers.bytes as f64 / count,
-            ]);
-            eprintln!("round {}, {}: {} lost", round + 1, row.name, answers.lost);
-        }
-    }
+    measure::race_for(rounds, "queries/s", rows, |index| {
+        let (launch, asker) = &nodes[index];
+        values_on_loopback(launch, asker)
+    });
     Ok(())
+}
+
+fn values_on_loopback(launch: &Launch, asker: &Asker) -> Result<Vec<f64>> {
+    let mut meter = Meter::start(launch);
+    let answers = asker.ask(TIME_ON_LOOPBACK)?;
+    let cost = meter.cost();
+    let count = answers.count as f64;
+    let microseconds = |time: Duration| time.as_secs_f64() * 1e6 / count;
+    ensure!(answers.count > 0, "it answers nothing\n{}", launch.output_tail());
+    Ok(vec![
+        count / answers.time.as_secs_f64(),
+        count / cost.cpu.as_secs_f64(),
+        microseconds(cost.system),
+        microseconds(cost.cpu - cost.system),
+        answers.bytes as f64 / count,
+    ])
 }
 
 /// Starts our node.
@@ -212,14 +211,6 @@ fn build_node() -> Result<PathBuf> {
 /// Returns an address of loopback whose port nobody uses at the moment.
 fn free_address() -> Result<SocketAddr> {
     Ok(UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?)
-}
-
-/// Adds the values of one measurement, or why there are none.
-fn record(row: &mut Row, values: Result<Vec<f64>>) {
-    match values {
-        Ok(values) => row.add(&values),
-        Err(error) => row.problem = Some(format!("{error:#}")),
-    }
 }
 
 /// Makes a row of what is wanted; `None` where nothing is.

@@ -14,7 +14,7 @@ use ::dht::{InfoHashV1, K, NodeId};
 const QUERIES: u32 = 4096;
 /// How many queries are on the way.
 const WINDOW: usize = 64;
-/// How long a node may be silent until what is on the way counts as lost.
+/// How long a node may be silent until what is on the way is given up.
 const SILENCE: Duration = Duration::from_millis(100);
 /// How every reply ends: `y` is the last key of a message (BEP 5).
 const REPLY: &[u8] = b"1:y1:re";
@@ -23,8 +23,6 @@ const REPLY: &[u8] = b"1:y1:re";
 pub(super) struct Asker {
     socket: UdpSocket,
     queries: Vec<Vec<u8>>,
-    /// How many queries were sent.
-    sent: usize,
 }
 
 /// What came back.
@@ -33,8 +31,6 @@ pub(super) struct Answers {
     pub(super) count: u64,
     /// Their lengths, in all.
     pub(super) bytes: u64,
-    /// Queries without an answer.
-    pub(super) lost: usize,
     pub(super) time: Duration,
 }
 
@@ -44,7 +40,7 @@ impl Asker {
         let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
         socket.connect(node)?;
         socket.set_read_timeout(Some(SILENCE))?;
-        Ok(Self { socket, queries: (0..QUERIES).map(query).collect(), sent: 0 })
+        Ok(Self { socket, queries: (0..QUERIES).map(query).collect() })
     }
 
     /// Asks once. Returns whether the answer has as many nodes as fit.
@@ -61,15 +57,15 @@ impl Asker {
     }
 
     /// Asks for `time`, with [`WINDOW`] queries on the way.
-    pub(super) fn ask(&mut self, time: Duration) -> Result<Answers> {
+    pub(super) fn ask(&self, time: Duration) -> Result<Answers> {
         let mut answers = Answers::default();
         let mut buffer = [0; 2048];
-        let mut waiting = 0;
+        let mut queries = self.queries.iter().cycle();
+        let mut waiting = 0_usize;
         let start = Instant::now();
         while start.elapsed() < time {
-            while waiting < WINDOW {
-                self.socket.send(&self.queries[self.sent % self.queries.len()])?;
-                self.sent += 1;
+            for query in queries.by_ref().take(WINDOW - waiting) {
+                self.socket.send(query)?;
                 waiting += 1;
             }
             match self.socket.recv(&mut buffer) {
@@ -82,7 +78,6 @@ impl Asker {
                 // A query of the node, which wants to know whether we answer.
                 Ok(_) => {}
                 Err(error) if matches!(error.kind(), ErrorKind::WouldBlock) => {
-                    answers.lost += waiting;
                     waiting = 0;
                 }
                 Err(error) => return Err(error.into()),
