@@ -1,6 +1,9 @@
 //! Real nodes look up torrents in a modelled network of a million nodes.
 //!
-//! `cargo run --release -p dht --example model [NODES [DEAD_PERCENT [LOOKUPS]]]`
+//! `cargo run --release -p dht --example model [NODES [DEAD_PERCENT [LOOKUPS]]] [--json]`
+//!
+//! `--json` prints one object, with an object of medians for `read` and `announce`; `recall` is a
+//! mean, the times are in milliseconds.
 //!
 //! A modelled node has no state: its routing table is drawn from the network when it is asked. It
 //! has 128, 64, 32, 16 and then 8 nodes in a bucket, of which the given share is dead. The time of a
@@ -294,46 +297,78 @@ fn round_trip(rng: &mut ChaCha8Rng) -> Duration {
     Duration::from_secs_f64((0.09 * (0.75 * normal).exp()).min(3.0))
 }
 
-fn percentile(samples: &[Sample], of: impl Fn(&Sample) -> f64, share: f64) -> f64 {
-    let mut values: Vec<f64> = samples.iter().map(of).filter(|value| !value.is_nan()).collect();
-    values.sort_by(f64::total_cmp);
-    values.get((values.len() as f64 * share) as usize).copied().unwrap_or(f64::NAN)
+fn main() {
+    let (flags, words): (Vec<_>, Vec<_>) =
+        std::env::args().skip(1).partition(|word| word == "--json");
+    let argument = |at: usize, default: usize| {
+        words.get(at).map_or(default, |text| text.parse().expect("a number"))
+    };
+    let (count, dead, lookups) = (argument(0, 1_000_000), argument(1, 50), argument(2, 1500));
+    let network = Network::new(count, dead as f64 / 100.0, 7);
+    let read = measure(&network, lookups, Announce::No);
+    let announce = measure(&network, lookups, Announce::Port { port: 6881, seed: false });
+    if flags.is_empty() {
+        println!("{count} nodes, {dead} % dead, {lookups} lookups each");
+        println!("read     {}", read.text());
+        println!("announce {}", announce.text());
+    } else {
+        println!("{{ \"read\": {}, \"announce\": {} }}", read.json(), announce.json());
+    }
 }
 
-fn main() {
-    let argument = |at: usize, default: usize| {
-        std::env::args().nth(at).map_or(default, |text| text.parse().expect("a number"))
-    };
-    let (count, dead, lookups) = (argument(1, 1_000_000), argument(2, 50), argument(3, 1500));
-    println!("{count} nodes, {dead} % dead, {lookups} lookups each");
-    let network = Network::new(count, dead as f64 / 100.0, 7);
-    for (name, announce) in
-        [("read", Announce::No), ("announce", Announce::Port { port: 6881, seed: false })]
-    {
-        let mut samples = Vec::new();
-        let mut tables = Vec::new();
-        for seed in 0..lookups.div_ceil(LOOKUPS_PER_NODE) as u64 {
-            let mut player = Player::join(&network, seed);
-            tables.push(player.dht.status().nodes_v4);
-            for _ in 0..LOOKUPS_PER_NODE {
-                samples.push(player.lookup(announce));
-                player.run(PAUSE);
-            }
+/// What lookups of one kind took.
+struct Outcome {
+    samples: Vec<Sample>,
+    /// Nodes in the routing table of each node that looked up, sorted.
+    tables: Vec<usize>,
+}
+
+fn measure(network: &Network, lookups: usize, announce: Announce) -> Outcome {
+    let (mut samples, mut tables) = (Vec::new(), Vec::new());
+    for seed in 0..lookups.div_ceil(LOOKUPS_PER_NODE) as u64 {
+        let mut player = Player::join(network, seed);
+        tables.push(player.dht.status().nodes_v4);
+        for _ in 0..LOOKUPS_PER_NODE {
+            samples.push(player.lookup(announce));
+            player.run(PAUSE);
         }
-        tables.sort_unstable();
-        let p = |of: fn(&Sample) -> f64| {
-            let (median, p95) = (percentile(&samples, of, 0.5), percentile(&samples, of, 0.95));
-            format!("{median:.0}/{p95:.0}")
-        };
-        let recall = samples.iter().map(|sample| sample.recall).sum::<f64>() / samples.len() as f64;
-        let missed = samples.iter().filter(|sample| sample.first.is_nan()).count();
-        println!(
-            "{name:8} RPCs {} first {} ms done {} ms (p50/p95) recall {recall:.3} missed {missed}, \
-             table of {} nodes",
+    }
+    tables.sort_unstable();
+    Outcome { samples, tables }
+}
+
+impl Outcome {
+    fn percentile(&self, of: fn(&Sample) -> f64, share: f64) -> f64 {
+        let mut values: Vec<f64> =
+            self.samples.iter().map(of).filter(|value| !value.is_nan()).collect();
+        values.sort_by(f64::total_cmp);
+        values.get((values.len() as f64 * share) as usize).copied().unwrap_or(f64::NAN)
+    }
+
+    fn recall(&self) -> f64 {
+        self.samples.iter().map(|sample| sample.recall).sum::<f64>() / self.samples.len() as f64
+    }
+
+    fn text(&self) -> String {
+        let p = |of| format!("{:.0}/{:.0}", self.percentile(of, 0.5), self.percentile(of, 0.95));
+        let missed = self.samples.iter().filter(|sample| sample.first.is_nan()).count();
+        format!(
+            "RPCs {} first {} ms done {} ms (p50/p95) recall {:.3} missed {missed}, table of {} nodes",
             p(|sample| sample.rpcs),
             p(|sample| sample.first),
             p(|sample| sample.done),
-            tables[tables.len() / 2]
-        );
+            self.recall(),
+            self.tables[self.tables.len() / 2]
+        )
+    }
+
+    fn json(&self) -> String {
+        format!(
+            "{{ \"rpcs\": {}, \"first\": {:.1}, \"done\": {:.1}, \"recall\": {:.4} }}",
+            self.percentile(|sample| sample.rpcs, 0.5),
+            self.percentile(|sample| sample.first, 0.5),
+            self.percentile(|sample| sample.done, 0.5),
+            self.recall()
+        )
     }
 }

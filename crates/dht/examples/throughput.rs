@@ -1,6 +1,9 @@
 //! How many queries one node answers per second and core, in memory and without budgets.
 //!
-//! `cargo run --release -p dht --example throughput [SECONDS]`
+//! `cargo run --release -p dht --example throughput [SECONDS] [--json]`
+//!
+//! A second is one of CPU time where the system reports that, so that other programs disturb less.
+//! `--json` prints one object: the rates by name, and `memory`, the bytes that the node uses.
 
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)] // A clock, to measure with.
 
@@ -20,7 +23,9 @@ const TORRENTS: usize = 100;
 const PEERS: u32 = 60;
 
 fn main() {
-    let seconds = std::env::args().nth(1).map_or(2.0, |text| text.parse().expect("seconds"));
+    let (flags, words): (Vec<_>, Vec<_>) =
+        std::env::args().skip(1).partition(|word| word == "--json");
+    let seconds = words.first().map_or(2.0, |text| text.parse().expect("seconds"));
     let mut rng = ChaCha8Rng::seed_from_u64(1);
     let mut dht = Dht::new(&Config { throttle: false, v6: false, ..Config::new([1; 32]) });
     let now = Duration::from_secs(1);
@@ -28,27 +33,37 @@ fn main() {
     let torrents: Vec<InfoHashV1> = (0..TORRENTS).map(|_| InfoHashV1(rng.random())).collect();
     torrents.iter().for_each(|torrent| announce(&mut dht, now, *torrent));
     let status = dht.status();
-    println!("{} nodes, {} peers, {} bytes", status.nodes_v4, status.peers, status.memory);
     let want = Want::default();
     let find_node = |rng: &mut ChaCha8Rng| Method::FindNode { target: NodeId::random(rng), want };
     let get = |info_hash| Method::GetPeers { info_hash, want, noseed: false, scrape: false };
     let get_known = |rng: &mut ChaCha8Rng| get(torrents[rng.random_range(0..TORRENTS)]);
     let get_unknown = |rng: &mut ChaCha8Rng| get(InfoHashV1(rng.random()));
-    measure("ping", seconds, &mut dht, now, &mut rng, |_| Method::Ping);
-    measure("find_node", seconds, &mut dht, now, &mut rng, find_node);
-    measure("get_peers without peers", seconds, &mut dht, now, &mut rng, get_unknown);
-    measure("get_peers with 50 peers", seconds, &mut dht, now, &mut rng, get_known);
+    let rates = [
+        ("ping", measure(seconds, &mut dht, now, &mut rng, |_| Method::Ping)),
+        ("find_node", measure(seconds, &mut dht, now, &mut rng, find_node)),
+        ("get_peers without peers", measure(seconds, &mut dht, now, &mut rng, get_unknown)),
+        ("get_peers with 50 peers", measure(seconds, &mut dht, now, &mut rng, get_known)),
+    ];
+    if flags.is_empty() {
+        println!("{} nodes, {} peers, {} bytes", status.nodes_v4, status.peers, status.memory);
+        for (name, (rate, bytes)) in rates {
+            println!("{name:24} {rate:>9.0} per second, {bytes} bytes each");
+        }
+    } else {
+        let rates = rates.map(|(name, (rate, _))| format!("\"{name}\": {rate:.0}"));
+        println!("{{ {}, \"memory\": {} }}", rates.join(", "), status.memory);
+    }
 }
 
-/// Asks the node for `seconds` and prints how many queries it answered per second.
+/// Asks the node for `seconds`. Returns how many queries it answered per second of CPU time, and the
+/// length of an answer.
 fn measure(
-    name: &str,
     seconds: f64,
     dht: &mut Dht,
     now: Duration,
     rng: &mut ChaCha8Rng,
     mut method: impl FnMut(&mut ChaCha8Rng) -> Method<'static>,
-) {
+) -> (f64, u64) {
     let queries: Vec<(SocketAddr, Vec<u8>)> = (0..QUERIES)
         .map(|_| {
             let query = Query { id: NodeId::random(rng), method: method(rng) };
@@ -56,7 +71,7 @@ fn measure(
         })
         .collect();
     let (mut answered, mut bytes) = (0_u64, 0_u64);
-    let start = Instant::now();
+    let (start, cpu) = (Instant::now(), cpu_time());
     while start.elapsed().as_secs_f64() < seconds {
         for (from, query) in &queries {
             dht.handle_datagram(now, *from, query);
@@ -66,8 +81,14 @@ fn measure(
             }
         }
     }
-    let rate = answered as f64 / start.elapsed().as_secs_f64();
-    println!("{name:24} {rate:>9.0} per second, {} bytes each", bytes / answered.max(1));
+    let time = cpu.zip(cpu_time()).map_or(start.elapsed(), |(before, after)| after - before);
+    (answered as f64 / time.as_secs_f64(), bytes / answered.max(1))
+}
+
+/// Returns the CPU time of this program, which has one thread; `None` outside Linux.
+fn cpu_time() -> Option<Duration> {
+    let text = std::fs::read_to_string("/proc/self/schedstat").ok()?;
+    Some(Duration::from_nanos(text.split_whitespace().next()?.parse().ok()?))
 }
 
 /// Has the node meet others until its table is full.

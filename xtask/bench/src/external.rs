@@ -119,12 +119,12 @@ fn idle_values(torrents: &str) -> Result<Vec<f64>> {
     ])
 }
 
-fn number(value: &Value, key: &str) -> Result<f64> {
+pub(super) fn number(value: &Value, key: &str) -> Result<f64> {
     value[key].as_f64().with_context(|| format!("no {key}"))
 }
 
 /// Runs a program, and parses its JSON output.
-fn json_of(arguments: &[&str]) -> Result<Value> {
+pub(super) fn json_of(arguments: &[&str]) -> Result<Value> {
     let mut command = program(arguments);
     let output = command.stderr(Stdio::inherit()).output().context("cannot run cargo")?;
     ensure!(output.status.success(), "{}", output.status);

@@ -8,6 +8,7 @@ mod chart;
 mod check;
 mod child;
 mod contestant;
+mod dht;
 mod discard;
 mod download;
 mod external;
@@ -149,6 +150,8 @@ enum Part {
     Magnet,
     /// How the cost of a download grows; idle torrents
     Scale,
+    /// Nodes of the DHT answer queries, and look up peers in a modelled network
+    Dht,
 }
 
 impl Part {
@@ -209,6 +212,9 @@ fn measure_outside(arguments: &Bench) -> Vec<Table> {
     if arguments.wants(Part::Hash) {
         external::hash();
     }
+    if arguments.wants(Part::Dht) {
+        tables.extend(dht::run(&arguments.options));
+    }
     tables
 }
 
@@ -243,7 +249,7 @@ fn measure_inside(arguments: &Bench) -> Result<()> {
             Part::Verify => check::verify,
             Part::Create => check::create,
             Part::Scale => scale::run,
-            Part::Parse | Part::Hash => continue,
+            Part::Parse | Part::Hash | Part::Dht => continue,
         };
         tables.extend(run(setup)?);
     }

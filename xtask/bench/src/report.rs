@@ -36,7 +36,7 @@ pub(super) fn add(file: &Path, tables: &[Table]) -> Result<()> {
 fn command() -> String {
     let quoted = |word: String| if word.contains(' ') { format!("'{word}'") } else { word };
     let words: Vec<String> = std::env::args().skip(1).map(quoted).collect();
-    format!("cargo xtask {}", words.join(" "))
+    format!("cargo xtask bench {}", words.join(" "))
 }
 
 /// Returns what a figure depends on, without names that identify the machine.

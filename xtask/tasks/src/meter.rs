@@ -20,6 +20,8 @@ const SAMPLE_INTERVAL: Duration = Duration::from_millis(20);
 pub struct Cost {
     /// User and system time of all its threads.
     pub cpu: Duration,
+    /// The part of it that the kernel used.
+    pub system: Duration,
     /// The most memory that was resident, in bytes.
     pub peak: u64,
 }
@@ -28,7 +30,8 @@ pub struct Cost {
 #[derive(Debug)]
 pub struct Meter {
     process: u32,
-    before: Duration,
+    /// Its user and system time at the start.
+    before: [Duration; 2],
     peak: u64,
     sampled: Instant,
 }
@@ -51,16 +54,22 @@ impl Meter {
     /// Returns the cost since the start. The process must not have been reaped.
     pub fn cost(&mut self) -> Cost {
         self.peak = self.peak.max(peak_of(self.process));
-        Cost { cpu: cpu_of(self.process).saturating_sub(self.before), peak: self.peak }
+        let [user, system] = cpu_of(self.process);
+        let system = system.saturating_sub(self.before[1]);
+        let cpu = user.saturating_sub(self.before[0]) + system;
+        Cost { cpu, system, peak: self.peak }
     }
 }
 
 /// Returns the user and system time of a process and of the children that it waited for.
-fn cpu_of(process: u32) -> Duration {
+fn cpu_of(process: u32) -> [Duration; 2] {
     let stat = fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
     // The name, in brackets, may contain anything; the times are fields 14 to 17.
     let fields = stat.rsplit_once(')').map_or("", |(_, fields)| fields);
     let ticks = fields.split_whitespace().skip(11).take(4);
-    let ticks: u64 = ticks.filter_map(|field| field.parse::<u64>().ok()).sum();
-    Duration::from_secs_f64(ticks as f64 / rustix::param::clock_ticks_per_second() as f64)
+    let ticks: Vec<u64> = ticks.filter_map(|field| field.parse().ok()).collect();
+    [0, 1].map(|first| {
+        let ticks: u64 = ticks.iter().skip(first).step_by(2).sum();
+        Duration::from_secs_f64(ticks as f64 / rustix::param::clock_ticks_per_second() as f64)
+    })
 }

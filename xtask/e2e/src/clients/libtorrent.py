@@ -6,6 +6,7 @@ last creates HOME/uploaded when it has sent payload;
 is there, or checked;
 `download-all JOBS IP:PORT HOME` until all torrents are there of which JOBS has a line each, TORRENT, a
 tab, FOLDER: it waits for peers that call it, and prints `refused FOLDER` for torrents it does not take;
+`dht-node IP:PORT NODE..` is a node of the DHT without budgets until it is ended, and pings each NODE;
 `verdicts` says of each TORRENT whose path it reads whether it accepts it, a JSON object a line;
 `info-hash TORRENT` and `create DATA TRACKER TORRENT [PIECE-LENGTH HOME]` do what they say.
 A magnet link may stand for TORRENT where data is downloaded.
@@ -14,6 +15,7 @@ HOME/added appears when the work begins, HOME/done when it is done."""
 import json
 import os
 import sys
+import time
 
 import libtorrent as lt
 
@@ -133,6 +135,24 @@ def download_all(jobs, listen, home):
         session.wait_for_alert(100)
 
 
+def dht_node(listen, *nodes):
+    session = session_at(listen, {
+        "enable_dht": True,
+        "dht_bootstrap_nodes": "",
+        # Far more than loopback carries, in bytes per second and in queries of one address.
+        "dht_upload_rate_limit": 200_000_000,
+        "dht_block_ratelimit": 1_000_000_000,
+        "alert_mask": 0,
+    })
+    while not session.is_dht_running():
+        time.sleep(0.02)
+    for node in nodes:
+        ip, port = node.rsplit(":", 1)
+        session.add_dht_node((ip, int(port)))
+    while True:
+        time.sleep(60)
+
+
 def check(torrent, folder, listen, home, threads):
     session = session_at(listen, {"hashing_threads": int(threads)})
     handle = add(session, torrent, folder, home)
@@ -175,4 +195,4 @@ elif role == "super-seed":
     seed(*arguments, more_flags=lt.torrent_flags.super_seeding)
 else:
     roles = {"seed": seed, "download": download, "download-all": download_all}
-    (roles | {"check": check, "create": create})[role](*arguments)
+    (roles | {"check": check, "dht-node": dht_node, "create": create})[role](*arguments)

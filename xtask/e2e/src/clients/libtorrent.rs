@@ -107,6 +107,20 @@ impl Libtorrent {
         start_until_added(self.name, command.arg("1048576").arg(home), home)
     }
 
+    /// Starts a node of the DHT without budgets at `listen`, which must be on loopback. It pings
+    /// `nodes`.
+    pub fn start_dht_node(
+        &self,
+        listen: SocketAddr,
+        nodes: &[SocketAddr],
+        home: &Path,
+    ) -> Result<Launch> {
+        let mut command = Command::new(self.python);
+        command.args(["-c", SCRIPT, "dht-node"]).arg(listen.to_string());
+        command.args(nodes.iter().map(ToString::to_string));
+        Ok(Launch::start(self.name, &command, home)?.with_short_grace())
+    }
+
     /// Returns for each of `torrents` the info-hash in hex, or why libtorrent refuses it.
     pub fn verdicts(&self, torrents: &[&Path]) -> Result<Vec<Result<String, String>>> {
         let mut command = Command::new(self.python);
