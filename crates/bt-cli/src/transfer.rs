@@ -187,7 +187,6 @@ impl Transfer {
     fn handle_metadata(&mut self, key: TorrentKey, index: usize, metainfo: &Metainfo) {
         let Some(plan) = &self.plan else { return };
         let torrent = &mut self.torrents[index];
-        torrent.set_saved_as(plan.keep(metainfo, &self.output));
         let selected = plan.select(metainfo, torrent.link(), &self.output);
         let sent = match selected {
             Ok(selected) if plan.download_to.is_some() => self.session.select(key, selected),
@@ -200,6 +199,8 @@ impl Transfer {
                 self.session.stop(key)
             }
         };
+        // The session goes on while the copy is synced.
+        torrent.set_saved_as(plan.keep(metainfo, &self.output));
         if sent.is_err() {
             log::error!("the session does not take commands");
         }
