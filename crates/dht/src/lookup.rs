@@ -180,10 +180,10 @@ impl Lookup {
         doubtful.or_else(|| self.candidates.iter().rposition(is_over))
     }
 
-    /// Returns what the walk needs now.
-    pub(crate) fn progress(&self) -> Progress {
-        let (diverse, deferred) = self.scan(true);
-        if diverse.is_done && deferred { self.scan(false).0 } else { diverse }
+    /// Returns what the walk needs now, while nodes that are `busy` can't be asked.
+    pub(crate) fn progress(&self, busy: &[Named]) -> Progress {
+        let (diverse, deferred) = self.scan(true, busy);
+        if diverse.is_done && deferred { self.scan(false, busy).0 } else { diverse }
     }
 
     /// Whether it has asked as many nodes as it may.
@@ -194,7 +194,7 @@ impl Lookup {
     /// Goes through the candidates up to the last one of the [`K`] closest. With `diverse`, nodes of
     /// different networks count, and neither nodes of networks that have answered already are asked,
     /// nor those that an untrustworthy node named. Returns whether there are such nodes, too.
-    fn scan(&self, diverse: bool) -> (Progress, bool) {
+    fn scan(&self, diverse: bool, busy: &[Named]) -> (Progress, bool) {
         let mut progress = Progress { next: None, is_settled: true, is_done: true };
         let mut nets: Vec<Group> = Vec::with_capacity(2 * K);
         let (mut counted, mut asked, mut deferred) = (0, 0, false);
@@ -216,8 +216,13 @@ impl Lookup {
                     deferred = true;
                 }
                 State::New => {
-                    if asked < ALPHA && progress.next.is_none() && !self.is_asked_near(candidate) {
-                        progress.next = Some((candidate.id, candidate.address));
+                    let named = (candidate.id, candidate.address);
+                    if asked < ALPHA
+                        && progress.next.is_none()
+                        && !busy.contains(&named)
+                        && !self.is_asked_near(candidate)
+                    {
+                        progress.next = Some(named);
                     }
                     (progress.is_settled, progress.is_done) = (false, false);
                 }

@@ -249,14 +249,16 @@ impl Dht {
         reply: Reply<'_>,
         extra: usize,
     ) {
-        let room = asker.limit.saturating_sub(overhead(asker) + extra);
+        let empty_list = b"6:nodes60:".len();
+        let room = asker.limit.saturating_sub(overhead(asker) + extra + empty_list);
         self.push_nodes(asker, target, want, room);
         let (nodes, nodes6) = self.take_nodes();
-        let reply = Reply {
-            nodes: Nodes::new(Family::V4, &nodes).filter(|_| !nodes.is_empty()),
-            nodes6: Nodes::new(Family::V6, &nodes6).filter(|_| !nodes6.is_empty()),
-            ..reply
+        // A list that was asked for is there even if it is empty (BEP 5, "find_node").
+        let list = |family, nodes| {
+            Nodes::new(family, nodes).filter(|_| is_wanted(asker.address, want, family))
         };
+        let reply =
+            Reply { nodes: list(Family::V4, &nodes), nodes6: list(Family::V6, &nodes6), ..reply };
         self.reply(now, asker, &reply);
         (self.scratch.nodes, self.scratch.nodes6) = (nodes, nodes6);
     }
@@ -268,16 +270,14 @@ impl Dht {
         nodes.clear();
         nodes6.clear();
         let own = Family::of(asker.address);
-        let wants = |family| match (want.v4 || want.v6, family) {
-            (false, family) => family == own,
-            (true, Family::V4) => want.v4,
-            (true, Family::V6) => want.v6,
-        };
         let other = if own == Family::V4 { Family::V6 } else { Family::V4 };
         let names_local = is_local(asker.address.ip());
         let wanted = |node: &Node| node.is_good() && (names_local || !is_local(node.address.ip()));
         let mut used = 0;
-        for family in [own, other].into_iter().filter(|family| wants(*family)) {
+        for family in [own, other] {
+            if !is_wanted(asker.address, want, family) {
+                continue;
+            }
             let (out, entry) = match family {
                 Family::V4 => (&mut nodes, 26),
                 Family::V6 => (&mut nodes6, 38),
@@ -319,6 +319,15 @@ impl Dht {
             self.counters.answered += 1;
             self.throttle.spend(now, sent, asker.standing);
         }
+    }
+}
+
+/// Whether an asker wants nodes of the family (BEP 32, "want").
+fn is_wanted(asker: SocketAddr, want: Want, family: Family) -> bool {
+    match (want.v4 || want.v6, family) {
+        (false, family) => family == Family::of(asker),
+        (true, Family::V4) => want.v4,
+        (true, Family::V6) => want.v6,
     }
 }
 

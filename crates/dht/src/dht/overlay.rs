@@ -351,7 +351,7 @@ mod tests {
         }
         let mut walk = Lookup::new(NodeId([1; 20]), false);
         assert!(overlay.seed(&mut walk));
-        let first = walk.progress().next.map(|(id, _)| id.0[1]);
+        let first = walk.progress(&[]).next.map(|(id, _)| id.0[1]);
         assert!(first.is_some_and(|number| number >= 20), "{first:?}");
         assert!(overlay.seed(&mut walk) && overlay.seed(&mut walk) && overlay.seed(&mut walk));
         assert!(!overlay.seed(&mut walk), "all are known");

@@ -166,23 +166,25 @@ impl Dht {
         let other_found = others.is_some_and(|walk| walk.closest().next().is_some());
         let (goal, wakes_at) = (search.goal, search.wakes_at());
         let Some(walk) = &mut search.walks[family.index()] else { return Step::Over };
-        let progress = walk.progress();
-        if let Some((id, address)) = progress.next {
-            return match self.send(now, address, Some(id), method, Purpose::Walk(key)) {
+        let mut busy = Vec::new();
+        let progress = loop {
+            let progress = walk.progress(&busy);
+            let Some((id, address)) = progress.next else { break progress };
+            match self.send(now, address, Some(id), method, Purpose::Walk(key)) {
                 Sent::Yes => {
                     walk.handle_asked((id, address));
                     search.stats.asked += 1;
-                    Step::Progress
+                    return Step::Progress;
                 }
-                Sent::Later(until) => Step::Blocked(until),
-                Sent::NewLater(until) => Step::Limited(until),
-                Sent::Busy => Step::Waits,
+                Sent::Later(until) => return Step::Blocked(until),
+                Sent::NewLater(until) => return Step::Limited(until),
+                Sent::Busy => busy.push((id, address)),
                 Sent::No => {
                     walk.handle_failed((id, address));
-                    Step::Progress
+                    return Step::Progress;
                 }
-            };
-        }
+            }
+        };
         if !progress.is_settled {
             return Step::Waits;
         }

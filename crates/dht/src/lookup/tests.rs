@@ -21,7 +21,7 @@ fn lookup(needs_token: bool, numbers: impl IntoIterator<Item = u8>) -> Lookup {
 /// Asks all that may be asked now, and returns which.
 fn ask(lookup: &mut Lookup) -> Vec<u8> {
     let mut asked = Vec::new();
-    while let Some((id, address)) = lookup.progress().next {
+    while let Some((id, address)) = lookup.progress(&[]).next {
         lookup.handle_asked((id, address));
         asked.push(id.0[0]);
     }
@@ -50,6 +50,17 @@ fn four_closest_are_asked_at_a_time() {
 }
 
 #[test]
+fn busy_node_holds_no_other_up() {
+    let mut lookup = lookup(false, 1..=9);
+    let progress = lookup.progress(&[node(1)]);
+    assert_eq!((progress.next, progress.is_settled), (Some(node(2)), false));
+    (2..=9).for_each(|number| lookup.handle_asked(node(number)));
+    answer(&mut lookup, 2..=8);
+    let progress = lookup.progress(&[node(1)]);
+    assert_eq!((progress.next, progress.is_settled), (None, false), "it is still to be asked");
+}
+
+#[test]
 fn stalled_node_frees_its_place_and_may_answer() {
     let mut lookup = lookup(false, 1..=12);
     assert_eq!(ask(&mut lookup), [1, 2, 3, 4]);
@@ -58,9 +69,9 @@ fn stalled_node_frees_its_place_and_may_answer() {
     answer(&mut lookup, 2..=5);
     assert_eq!(ask(&mut lookup), [6, 7, 8, 9]);
     answer(&mut lookup, 6..=8);
-    assert!(!lookup.progress().is_settled);
+    assert!(!lookup.progress(&[]).is_settled);
     answer(&mut lookup, [1]);
-    let progress = lookup.progress();
+    let progress = lookup.progress(&[]);
     assert!(progress.is_settled && progress.is_done, "eight have answered, the ninth is farther");
 }
 
@@ -70,10 +81,10 @@ fn walk_is_settled_before_it_is_done() {
     ask(&mut lookup);
     lookup.handle_stalled(node(1));
     answer(&mut lookup, 2..=9);
-    let progress = lookup.progress();
+    let progress = lookup.progress(&[]);
     assert!(progress.is_settled && !progress.is_done);
     lookup.handle_overdue(node(1));
-    assert!(lookup.progress().is_done);
+    assert!(lookup.progress(&[]).is_done);
     answer(&mut lookup, [1]);
     let closest: Vec<u8> = lookup.closest().map(|(id, _)| id.0[0]).collect();
     assert_eq!(closest, [1, 2, 3, 4, 5, 6, 7, 8], "a late answer counts");
@@ -169,7 +180,7 @@ fn queries_are_limited() {
         let [a, b] = number.to_be_bytes();
         let named = (NodeId(id), SocketAddr::from(([a, b, 1, 1], 1)));
         lookup.add(named, None);
-        if let Some(next) = lookup.progress().next {
+        if let Some(next) = lookup.progress(&[]).next {
             lookup.handle_asked(next);
             lookup.handle_failed(next);
             asked += 1;
@@ -177,7 +188,7 @@ fn queries_are_limited() {
     }
     assert_eq!(asked, MAX_LOOKUP_QUERIES);
     assert!(lookup.is_exhausted());
-    let progress = lookup.progress();
+    let progress = lookup.progress(&[]);
     assert!(progress.is_settled && progress.is_done);
 }
 
@@ -197,12 +208,12 @@ fn with_sybils() -> Lookup {
 /// Answers every query until the walk ends.
 fn walk(lookup: &mut Lookup) -> Vec<u8> {
     let mut asked = Vec::new();
-    while let Some((id, address)) = lookup.progress().next {
+    while let Some((id, address)) = lookup.progress(&[]).next {
         lookup.handle_asked((id, address));
         lookup.handle_answered((id, address), id, Some(b"token"));
         asked.push(id.0[0]);
     }
-    assert!(lookup.progress().is_done);
+    assert!(lookup.progress(&[]).is_done);
     asked
 }
 
@@ -264,7 +275,7 @@ fn stores_reach_compliant_nodes() {
 #[test]
 fn nodes_without_token_do_not_count() {
     let mut lookup = lookup(true, 1..=12);
-    while let Some((id, address)) = lookup.progress().next {
+    while let Some((id, address)) = lookup.progress(&[]).next {
         lookup.handle_asked((id, address));
         lookup.handle_answered((id, address), id, (id.0[0] > 3).then_some(b"token"));
     }

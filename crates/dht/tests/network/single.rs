@@ -789,3 +789,18 @@ fn implied_port_one_is_refused() {
     assert_eq!(bench.ask(asker, id, announce).expect("an answer").error(), 203);
     assert_eq!(bench.dht.status().peers, 0);
 }
+
+#[test]
+fn node_that_knows_nobody_answers_with_an_empty_list() {
+    let mut bench = Bench::new(&config());
+    let both = Want { v4: true, v6: true };
+    for (want, expected) in [(Want::default(), [true, false]), (both, [true, true])] {
+        let method = Method::FindNode { target: OWN, want };
+        let answer = bench.ask(at("45.1.2.3:6881"), NodeId([9; 20]), method).expect("a reply");
+        let reply = answer.reply();
+        assert_eq!([reply.nodes.is_some(), reply.nodes6.is_some()], expected);
+        assert!(
+            [reply.nodes, reply.nodes6].into_iter().flatten().all(|list| list.iter().count() == 0)
+        );
+    }
+}
