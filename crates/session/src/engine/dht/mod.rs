@@ -103,7 +103,7 @@ impl DhtClient {
     /// A node may be at `address`, by what a peer says.
     pub(super) fn handle_node(&mut self, now: Duration, address: SocketAddr) {
         if let Some(node) = &mut self.node {
-            node.handle_node(now, address);
+            node.handle_peer_node(now, address);
             self.advance(now);
         }
     }
