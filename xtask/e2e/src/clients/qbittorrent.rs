@@ -75,6 +75,7 @@ fn settings(job: &Job<'_>) -> String {
          Session\\BTProtocol=TCP\n\n\
          [Network]\nPortForwardingEnabled=false\n\n\
          [Preferences]\n\
+         Connection\\ResolvePeerCountries=false\n\
          WebUI\\Address={ip}\n\
          WebUI\\LocalHostAuth=false\n\
          WebUI\\AuthSubnetWhitelistEnabled=true\n\
