@@ -19,6 +19,8 @@ impl Aria2 {
             .args(["--file-allocation=none", "--disable-ipv6=true", "--allow-overwrite=true"])
             .args(["--summary-interval=1", "--console-log-level=notice"])
             .args(["--bt-tracker-timeout=10", "--bt-tracker-connect-timeout=10"])
+            // It forgets a peer whose connection has ended until a tracker names it again.
+            .arg("--bt-tracker-interval=5")
             .arg(format!("--interface={}", job.ip))
             .arg(format!("--listen-port={PORT}"))
             .arg("--dir")
