@@ -183,7 +183,8 @@ impl Machine {
             1 | 2 => self.engine.resume(self.now, key),
             3 => self.engine.remove(self.now, key),
             4 => {
-                let rate = u64::from(choices.number() >> 8);
+                // Not so low that one input takes seconds.
+                let rate = u64::from(choices.number() >> 8 | 0x4000);
                 self.engine.set_limits(self.now, choices.coin().then_some(rate), Some(rate));
             }
             5 => self.engine.pause_dialing(self.now),
