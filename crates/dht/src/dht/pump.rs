@@ -202,27 +202,40 @@ impl Dht {
         if !goal.stores() {
             return Step::Over;
         }
-        if let Some((named, token)) = walk.next_store() {
-            let token = token.to_vec();
-            #[cfg(feature = "items")]
-            let item = search.item.as_deref();
-            #[cfg(not(feature = "items"))]
-            let item = None;
-            return match self.send_store(now, key, (goal, item), named, &token) {
-                Sent::Later(until) => Step::Blocked(until),
-                Sent::NewLater(until) => Step::Limited(until),
-                Sent::Busy => Step::Waits,
-                Sent::Yes => {
-                    walk.handle_store_asked(named);
-                    Step::Progress
-                }
-                Sent::No => {
-                    walk.handle_store_over(named);
-                    Step::Progress
-                }
-            };
-        }
-        if progress.is_done && !walk.is_storing() { Step::Over } else { Step::Waits }
+        let is_over = progress.is_done && !walk.is_storing();
+        let otherwise = if is_over { Step::Over } else { Step::Waits };
+        self.store_next(now, key, search, family).unwrap_or(otherwise)
+    }
+
+    /// Stores at the next node of a walk that is settled; `None` if there is none.
+    fn store_next(
+        &mut self,
+        now: Duration,
+        key: LookupKey,
+        search: &mut Search,
+        family: Family,
+    ) -> Option<Step> {
+        let goal = search.goal;
+        let walk = search.walks[family.index()].as_mut()?;
+        let (named, token) = walk.next_store()?;
+        let token = token.to_vec();
+        #[cfg(feature = "items")]
+        let item = search.item.as_deref();
+        #[cfg(not(feature = "items"))]
+        let item = None;
+        Some(match self.send_store(now, key, (goal, item), named, &token) {
+            Sent::Later(until) => Step::Blocked(until),
+            Sent::NewLater(until) => Step::Limited(until),
+            Sent::Busy => Step::Waits,
+            Sent::Yes => {
+                walk.handle_store_asked(named);
+                Step::Progress
+            }
+            Sent::No => {
+                walk.handle_store_over(named);
+                Step::Progress
+            }
+        })
     }
 
     fn send_store(
