@@ -95,7 +95,7 @@ pub struct OwnedDocument {
 }
 
 impl OwnedDocument {
-    /// Parses `bytes` like [`parse`](crate::parse), and keeps them.
+    /// Parses `bytes` like [`parse`](crate::parse()), and keeps them.
     ///
     /// # Errors
     /// See [`DecodeErrorKind`](crate::DecodeErrorKind).

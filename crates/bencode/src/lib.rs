@@ -5,14 +5,14 @@
 //! any parsed value (an info-hash is a digest of them), and errors for everything BEP 3 forbids.
 //! Out of scope: what the values mean, any I/O, any torrent.
 //!
-//! - [`parse`] reads one value that fills the input. [`Options`] sets strictness and limits, and
+//! - [`parse()`] reads one value that fills the input. [`Options`] sets strictness and limits, and
 //!   can read a value that is followed by something else.
 //! - [`Document`] is a parsed input: its bytes and a flat table of tokens, 8 bytes per token.
 //!   [`Value`], [`List`] and [`Dict`] are cheap, copyable views into it. [`OwnedDocument`] also
 //!   owns the input.
 //! - [`DecodeError`] says what the parser expected and what it got, at which byte, and under which
 //!   [`KeyPath`] (`info.files[3].path`).
-//! - [`Owned`] is a value to write; [`encode`] writes it.
+//! - [`Owned`] is a value to write; [`encode()`] writes it.
 //!
 //! ```
 //! let reply = b"d8:intervali1800e5:peersld2:ip9:127.0.0.14:porti6881eeee";

@@ -11,7 +11,7 @@
 //! - [`Rule`] names the rule that a peer broke.
 //! - [`Handshake`], [`Message`], [`ExtensionHandshake`], [`MetadataMessage`] and [`Pex`] are the
 //!   codecs without any state.
-//! - [`client_name`] decodes peer ids; [`allowed_fast_set`] computes the set of BEP 6.
+//! - [`client_name()`] decodes peer ids; [`allowed_fast_set`] computes the set of BEP 6.
 //!
 //! ```
 //! use std::time::Duration;

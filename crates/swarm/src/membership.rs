@@ -15,7 +15,7 @@ const USELESS_AFTER: Duration = Duration::from_secs(60);
 
 impl Swarm {
     /// A peer's handshake is complete. The caller sends it the pieces that we
-    /// [have](Pieces::have) as a bitfield.
+    /// [have](crate::Pieces::have) as a bitfield.
     ///
     /// # Errors
     /// The peer is refused, and the caller reports nothing more of it.

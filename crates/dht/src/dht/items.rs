@@ -22,8 +22,8 @@ impl Dht {
     /// [`Event::Item`] if there is one, then [`Event::Done`]. An immutable item ends the lookup; of a
     /// mutable one the newest version is reported at the end.
     ///
-    /// It is over at once if the salt is longer than [`SALT_LENGTH`](crate::SALT_LENGTH), or if 64
-    /// lookups for items wait.
+    /// It is over at once if the salt is longer than [`SALT_LENGTH`], or if 64 lookups for items
+    /// wait.
     pub fn get(&mut self, now: Duration, target: NodeId, salt: &[u8]) -> LookupKey {
         if salt.len() > SALT_LENGTH {
             return self.refuse_lookup();
