@@ -54,6 +54,8 @@ mod parse;
 mod path;
 mod scalar;
 mod token;
+#[cfg(feature = "serde")]
+mod typed;
 mod value;
 
 pub use document::{Document, DuplicateKey, OwnedDocument};
@@ -61,4 +63,6 @@ pub use encode::{Integer, Owned, Raw, encode, encode_into};
 pub use error::{DecodeError, DecodeErrorKind};
 pub use parse::{MAX_DEPTH, MAX_INPUT_LENGTH, MAX_TOKENS, Options, parse};
 pub use path::{KeyPath, PathStep};
+#[cfg(feature = "serde")]
+pub use typed::{EncodeError, from_slice, to_vec};
 pub use value::{Dict, DictIter, Kind, List, ListIter, Value};
