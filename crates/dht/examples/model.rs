@@ -212,7 +212,7 @@ impl<'n> Player<'n> {
     }
 
     fn drain(&mut self) -> Vec<Event> {
-        while let Some(transmit) = self.dht.poll_transmit(self.now) {
+        while let Some(transmit) = self.dht.poll_transmit() {
             let (to, bytes) = (transmit.to, transmit.bytes);
             let method = match Message::decode(bytes).map(|message| message.body) {
                 Ok(Body::Query(Query { method, .. })) => method,

@@ -8,8 +8,8 @@ use ring::signature::{ED25519, Ed25519KeyPair, KeyPair as _, UnparsedPublicKey};
 use sha1::{Digest as _, Sha1};
 
 use crate::NodeId;
-use crate::message::{MAX_DEPTH, MAX_TOKENS, Reply};
-pub use store::{ITEM_LIFETIME, ITEMS_AN_ADDRESS, MAX_ITEMS};
+use crate::message::{MAX_BENCODE_TOKENS, MAX_DEPTH, Reply};
+pub use store::{ITEM_LIFETIME, ITEMS_PER_ADDRESS, MAX_ITEMS};
 pub(crate) use store::{ItemStore, PutRefused, Signed, check_lengths};
 
 /// The longest value, bencoded, in bytes.
@@ -19,7 +19,7 @@ pub const SALT_LENGTH: usize = 64;
 
 /// The deepest nesting of a value and its most bencode tokens, so that a message with it is read.
 const VALUE_DEPTH: usize = MAX_DEPTH - 2;
-const VALUE_TOKENS: usize = MAX_TOKENS - 64;
+const VALUE_TOKENS: usize = MAX_BENCODE_TOKENS - 64;
 
 /// Data that is stored in the DHT. Whoever reads it can verify it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -185,7 +185,7 @@ fn check_value(value: &[u8]) -> Result<(), ItemError> {
 
 /// What a lookup for an item, or for where to put one, looks for and has found.
 #[derive(Debug)]
-pub(crate) struct ItemSearch {
+pub(crate) struct ItemLookup {
     target: NodeId,
     salt: Vec<u8>,
     /// The newest valid version.
@@ -210,7 +210,7 @@ impl Put {
     }
 }
 
-impl ItemSearch {
+impl ItemLookup {
     pub(crate) fn get(target: NodeId, salt: Vec<u8>) -> Self {
         Self { target, salt, found: None, put: None }
     }

@@ -105,7 +105,7 @@ impl DhtConfig {
 impl DhtConfig {
     /// Returns the configuration of a node with sockets of these families.
     pub(crate) fn node(&self, families: Families, seed: [u8; 32]) -> dht::Config {
-        let mut state = self.state.as_deref().and_then(|bytes| dht::State::decode(bytes).ok());
+        let mut state = self.state.as_deref().and_then(|bytes| dht::SavedState::decode(bytes).ok());
         if let Some(state) = state.as_mut().filter(|_| self.new_ids || self.read_only) {
             (state.id_v4, state.id_v6) = (None, None);
         }

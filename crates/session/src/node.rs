@@ -424,7 +424,7 @@ impl Node {
 
     fn send(&mut self) {
         let now = self.now();
-        while let Some(transmit) = self.dht.poll_transmit(now) {
+        while let Some(transmit) = self.dht.poll_transmit() {
             let to = transmit.to;
             self.first_sent.get_or_insert(now);
             if !self.datagrams.send(to, transmit.bytes) {

@@ -67,8 +67,8 @@ impl Dht {
         if !message.read_only
             && let Some(overlay) = self.overlay_mut(family)
         {
-            overlay.add_asker(now, query.id, from);
-            self.schedule.hasten(now, self.next_asker());
+            overlay.add_pending_check(now, query.id, from);
+            self.schedule.hasten(now, self.next_pending_check());
         }
         let factor = match query.method {
             Method::GetPeers { .. } => PEERS_AMPLIFICATION,

@@ -6,10 +6,10 @@ use std::time::Duration;
 use super::Dht;
 use super::answers::Asker;
 use crate::items::{
-    Item, ItemSearch, PutRefused, SALT_LENGTH, Signed, check_lengths, mutable_target,
+    Item, ItemLookup, PutRefused, SALT_LENGTH, Signed, check_lengths, mutable_target,
 };
+use crate::lookup::LookupKind;
 use crate::message::{ErrorCode, Method, MutablePut, Reply, Want};
-use crate::search::Goal;
 use crate::{Event, Family, LookupKey, NodeId};
 
 /// The longest datagram with an item, in bytes. It does not fit into one of the usual length.
@@ -28,7 +28,7 @@ impl Dht {
         if salt.len() > SALT_LENGTH {
             return self.refuse_lookup();
         }
-        self.start_item(now, Goal::Get, target, ItemSearch::get(target, salt.to_vec()))
+        self.start_item(now, LookupKind::Get, target, ItemLookup::get(target, salt.to_vec()))
     }
 
     /// Stores an item at the nodes closest to its target. With `cas`, nodes that have a version store
@@ -41,25 +41,25 @@ impl Dht {
             return self.refuse_lookup();
         }
         let target = item.target();
-        self.start_item(now, Goal::Put, target, ItemSearch::put(item, cas))
+        self.start_item(now, LookupKind::Put, target, ItemLookup::put(item, cas))
     }
 
     fn start_item(
         &mut self,
         now: Duration,
-        goal: Goal,
+        kind: LookupKind,
         target: NodeId,
-        item: ItemSearch,
+        item: ItemLookup,
     ) -> LookupKey {
-        let mut search = self.search(now, goal, target);
-        search.item = Some(Box::new(item));
-        let key = self.enqueue(search);
+        let mut lookup = self.new_lookup(now, kind, target);
+        lookup.item = Some(Box::new(item));
+        let key = self.enqueue(lookup);
         self.pump(now);
         key
     }
 
     /// Reports the item that a lookup found.
-    pub(super) fn report_item(&mut self, lookup: LookupKey, item: Option<Box<ItemSearch>>) {
+    pub(super) fn report_item(&mut self, lookup: LookupKey, item: Option<Box<ItemLookup>>) {
         if let Some(item) = item.and_then(|item| item.found) {
             self.push_event(Event::Item { lookup, item });
         }
@@ -146,11 +146,11 @@ impl Dht {
 
 /// Returns the query that puts `item` at `address`.
 pub(super) fn put_method<'a>(
-    search: &'a ItemSearch,
+    lookup: &'a ItemLookup,
     address: SocketAddr,
     token: &'a [u8],
 ) -> Option<Method<'a>> {
-    let put = search.put.as_ref()?;
+    let put = lookup.put.as_ref()?;
     let mutable = match &put.item {
         Item::Immutable { .. } => None,
         Item::Mutable { key, salt, seq, signature, .. } => {

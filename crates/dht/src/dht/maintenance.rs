@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use super::Dht;
 use crate::address::FAMILIES;
-use crate::lookup::Lookup;
-use crate::search::{Goal, Search};
+use crate::lookup::{Lookup, LookupKind};
+use crate::walk::Walk;
 use crate::{Event, Family};
 
 /// The time between two checks of nodes, of either table. With one full table each node is checked
@@ -120,7 +120,7 @@ impl Schedule {
     }
 
     /// Nodes of the family became known.
-    pub(super) fn handle_contact(&mut self, now: Duration, family: Family, is_thin: bool) {
+    pub(super) fn handle_new_nodes(&mut self, now: Duration, family: Family, is_thin: bool) {
         if self.refreshes[family.index()] == 0 || is_thin {
             self.refresh[family.index()] = now;
             self.next = now;
@@ -171,9 +171,9 @@ impl Dht {
         }
         self.want_routers(now);
         FAMILIES.into_iter().for_each(|family| self.refresh(now, family));
-        self.check_askers(now);
+        self.check_pending(now);
         self.check_nodes(now);
-        let first_nodes = self.searches.values().map(super::super::search::Search::wakes_at);
+        let first_nodes = self.lookups.values().map(super::super::lookup::Lookup::wakes_at);
         let wake = first_nodes.filter(|time| *time > now).min();
         self.schedule.hasten(now, wake);
     }
@@ -214,56 +214,56 @@ impl Dht {
             self.schedule.hasten(now, Some(due));
             return;
         }
-        if self.searches.values().any(|search| search.goal.is_own() && search.walks[at].is_some()) {
+        if self.lookups.values().any(|lookup| lookup.kind.is_own() && lookup.walks[at].is_some()) {
             return;
         }
         let is_first = self.schedule.refreshes[at] == 0;
         let joins = is_first || overlay.is_thin();
         let target = if joins { overlay.id() } else { overlay.table.thin_target(&mut self.rng) };
-        let mut walk = Lookup::new(target, false);
+        let mut walk = Walk::new(target, false);
         if !overlay.seed(&mut walk) {
             // Nobody is known yet, or any more.
-            overlay.retry_contacts();
+            overlay.retry_hints();
             let other = self.overlays[1 - at].as_ref();
             let is_alone = other.is_none_or(|other| other.table.len() == 0);
             let pause = if is_alone { FIRST_REFRESHES } else { PARTIAL_REFRESHES };
             self.schedule.refresh[at] = now + pause;
             return;
         }
-        let goal = if is_first { Goal::Join } else { Goal::Refresh };
+        let kind = if is_first { LookupKind::Join } else { LookupKind::Refresh };
         let mut walks = [None, None];
         walks[at] = Some(walk);
         let key = self.take_key();
-        self.searches.insert(key, Search::new(now, goal, walks));
+        self.lookups.insert(key, Lookup::new(now, kind, walks));
     }
 
-    fn check_askers(&mut self, now: Duration) {
+    fn check_pending(&mut self, now: Duration) {
         for family in FAMILIES {
             if self.is_held(now, family) {
                 continue;
             }
-            while let Some(asker) = self.due_asker(now, family) {
-                if !self.send_check(now, asker.id, asker.address) {
+            while let Some(check) = self.due_check(now, family) {
+                if !self.send_check(now, check.id, check.address) {
                     break;
                 }
                 if let Some(overlay) = self.overlay_mut(family) {
-                    overlay.askers.pop_front();
+                    overlay.pending_checks.pop_front();
                 }
             }
         }
-        let next = self.next_asker();
+        let next = self.next_pending_check();
         self.schedule.hasten(now + Duration::from_millis(100), next);
     }
 
-    fn due_asker(&self, now: Duration, family: Family) -> Option<super::overlay::Asker> {
-        let asker = self.overlay(family)?.askers.front()?;
-        (asker.due <= now).then_some(*asker)
+    fn due_check(&self, now: Duration, family: Family) -> Option<super::overlay::PendingCheck> {
+        let check = self.overlay(family)?.pending_checks.front()?;
+        (check.due <= now).then_some(*check)
     }
 
     /// When the next node that asked us is to be checked.
-    pub(super) fn next_asker(&self) -> Option<Duration> {
+    pub(super) fn next_pending_check(&self) -> Option<Duration> {
         let overlays = self.overlays.iter().flatten();
-        overlays.filter_map(|overlay| overlay.askers.front()).map(|asker| asker.due).min()
+        overlays.filter_map(|overlay| overlay.pending_checks.front()).map(|check| check.due).min()
     }
 
     fn check_nodes(&mut self, now: Duration) {

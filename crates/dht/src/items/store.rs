@@ -16,7 +16,7 @@ pub const MAX_ITEMS: usize = 700;
 /// How long an item is kept after it was last put.
 pub const ITEM_LIFETIME: Duration = Duration::from_secs(2 * 60 * 60);
 /// The most items that an IP address (IPv6: a /64) may have put.
-pub const ITEMS_AN_ADDRESS: usize = 16;
+pub const ITEMS_PER_ADDRESS: usize = 16;
 /// The signatures that are verified per second, and the burst.
 const VERIFY_RATE: u32 = 50;
 
@@ -100,7 +100,7 @@ impl ItemStore {
             return Ok(());
         }
         let of_owner = self.items.values().filter(|stored| stored.owner == owner);
-        if of_owner.count() >= ITEMS_AN_ADDRESS {
+        if of_owner.count() >= ITEMS_PER_ADDRESS {
             return Err(ErrorCode::Server);
         }
         if self.items.len() < MAX_ITEMS {

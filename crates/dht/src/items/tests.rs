@@ -148,10 +148,10 @@ fn items_are_limited_and_farthest_goes() {
         let stored = store.put(Duration::ZERO, OWN, at(from), item, Signed { cas: None });
         (stored.is_ok(), target, store.items.len(), store.items.keys().max().copied())
     };
-    for number in 0..ITEMS_AN_ADDRESS {
+    for number in 0..ITEMS_PER_ADDRESS {
         assert!(put(number, 1).0);
     }
-    assert!(!put(ITEMS_AN_ADDRESS, 1).0, "one address has too many");
+    assert!(!put(ITEMS_PER_ADDRESS, 1).0, "one address has too many");
     let v6 = |last: u16| {
         SocketAddr::from((std::net::Ipv6Addr::new(0x2a00, 1, 2, 3, 0, 0, 0, last), 6881))
     };
@@ -160,8 +160,8 @@ fn items_are_limited_and_farthest_goes() {
         let item = Item::immutable(format!("i{last}e").into_bytes()).unwrap();
         of_net.put(Duration::ZERO, OWN, v6(*last), item, Signed { cas: None }).is_ok()
     });
-    assert_eq!(stored.count(), ITEMS_AN_ADDRESS, "an IPv6 /64 is one owner");
-    for number in ITEMS_AN_ADDRESS..MAX_ITEMS {
+    assert_eq!(stored.count(), ITEMS_PER_ADDRESS, "an IPv6 /64 is one owner");
+    for number in ITEMS_PER_ADDRESS..MAX_ITEMS {
         assert!(put(number, 1000 + number as u32).0);
     }
     let mut refused = 0;

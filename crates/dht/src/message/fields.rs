@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use bt_types::compact;
 
-use super::{MAX_NODES, MAX_VALUES_IN};
+use super::{MAX_NODES_IN, MAX_VALUES_IN};
 use crate::{Family, NodeId};
 
 /// Compact nodes of one family (BEP 5, "Contact Encoding"; BEP 32).
@@ -20,9 +20,9 @@ impl<'a> Nodes<'a> {
         bytes.len().is_multiple_of(entry_length(family)).then_some(Self { family, bytes })
     }
 
-    /// Returns the nodes, [`MAX_NODES`] at most. They may be anywhere.
+    /// Returns the nodes, [`MAX_NODES_IN`] at most. They may be anywhere.
     pub fn iter(self) -> impl Iterator<Item = (NodeId, SocketAddr)> + 'a {
-        let entries = self.bytes.chunks_exact(entry_length(self.family)).take(MAX_NODES);
+        let entries = self.bytes.chunks_exact(entry_length(self.family)).take(MAX_NODES_IN);
         entries.filter_map(move |entry| {
             let (id, address) = entry.split_at_checked(20)?;
             Some((NodeId::from_slice(id)?, address_of(self.family, address)?))

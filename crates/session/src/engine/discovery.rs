@@ -128,7 +128,7 @@ impl<F> Engine<F> {
         while let Some(host) = dht.poll_name() {
             self.actions.push_back(Action::Resolve { host, of_peer: false });
         }
-        while let Some((to, bytes)) = dht.poll_transmit(self.now) {
+        while let Some((to, bytes)) = dht.poll_transmit() {
             self.actions.push_back(Action::Datagram { to, bytes });
         }
         while let Some((torrent, peers)) = self.dht.as_mut().and_then(|dht| dht.poll_peers()) {
