@@ -6,10 +6,10 @@ use std::time::Duration;
 use super::Dht;
 use super::answers::Asker;
 use crate::items::{
-    Item, ItemLookup, PutRefused, SALT_LENGTH, Signed, check_lengths, mutable_target,
+    Item, ItemLookup, PutRefused, SALT_LENGTH, check_lengths, mutable_target,
 };
 use crate::lookup::LookupKind;
-use crate::message::{ErrorCode, Method, MutablePut, Reply, Want};
+use crate::message::{ErrorCode, MutablePut, Reply, Want};
 use crate::{Event, Family, LookupKey, NodeId};
 
 /// The longest datagram with an item, in bytes. It does not fit into one of the usual length.
@@ -60,7 +60,7 @@ impl Dht {
 
     /// Reports the item that a lookup found.
     pub(super) fn report_item(&mut self, lookup: LookupKey, item: Option<Box<ItemLookup>>) {
-        if let Some(item) = item.and_then(|item| item.found) {
+        if let Some(item) = item.and_then(|item| item.into_found()) {
             self.push_event(Event::Item { lookup, item });
         }
     }
@@ -120,7 +120,7 @@ impl Dht {
         if !self.tokens.is_valid(now, token, from, &id, &target, &mut self.rng) {
             return Some(Err(ErrorCode::Protocol));
         }
-        match self.items.put(now, self.own_ids(), from, item, Signed { cas }) {
+        match self.items.put(now, self.own_ids(), from, item, cas) {
             Ok(()) => Some(Ok(())),
             Err(PutRefused::With(code)) => Some(Err(code)),
             Err(PutRefused::Silently) => None,
@@ -142,20 +142,4 @@ impl Dht {
         };
         self.tokens.is_valid(now, token, from, id, &target, &mut self.rng)
     }
-}
-
-/// Returns the query that puts `item` at `address`.
-pub(super) fn put_method<'a>(
-    lookup: &'a ItemLookup,
-    address: SocketAddr,
-    token: &'a [u8],
-) -> Option<Method<'a>> {
-    let put = lookup.put.as_ref()?;
-    let mutable = match &put.item {
-        Item::Immutable { .. } => None,
-        Item::Mutable { key, salt, seq, signature, .. } => {
-            Some(MutablePut { key, salt, seq: *seq, cas: put.cas_for(address), signature })
-        }
-    };
-    Some(Method::Put { token, value: put.item.value(), mutable })
 }

@@ -3,8 +3,6 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-#[cfg(feature = "items")]
-use super::items::put_method;
 use super::overlay::{Hint, Origin, Overlay};
 use super::replies::Purpose;
 use super::{Dht, MAX_LOOKUPS};
@@ -25,8 +23,10 @@ const MAX_QUERY: usize = 1_450;
 enum ItemLookup {}
 
 #[cfg(not(feature = "items"))]
-fn put_method<'a>(item: &ItemLookup, _: SocketAddr, _: &'a [u8]) -> Option<Method<'a>> {
-    match *item {}
+impl ItemLookup {
+    fn put_method<'a>(&self, _: SocketAddr, _: &'a [u8]) -> Option<Method<'a>> {
+        match *self {}
+    }
 }
 
 /// What became of a query that was to be sent.
@@ -250,7 +250,7 @@ impl Dht {
             LookupKind::Peers { hash, announce: Announce::Port { port, seed } } => {
                 Some(Method::AnnouncePeer { info_hash: hash, port: Some(port), seed, token })
             }
-            _ => item.and_then(|item| put_method(item, address, token)),
+            _ => item.and_then(|item| item.put_method(address, token)),
         };
         match method {
             Some(method) => self.send(now, address, Some(id), method, Purpose::Store(key)),

@@ -49,7 +49,7 @@ fn full_node_fits_its_memory() {
     for number in 0..crate::MAX_ITEMS as u32 {
         let value = format!("996:{number:0996}").into_bytes();
         let item = crate::Item::immutable(value).expect("an item");
-        let put = dht.items.put(now, own, v6(number), item, crate::items::Signed { cas: None });
+        let put = dht.items.put(now, own, v6(number), item, None);
         assert_eq!(put, Ok(()));
     }
     for number in 0..10_000 {

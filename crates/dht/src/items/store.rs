@@ -43,13 +43,6 @@ pub(crate) enum PutRefused {
     Silently,
 }
 
-/// What a put has besides the item.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Signed {
-    /// The sequence number that the stored version must have.
-    pub(crate) cas: Option<i64>,
-}
-
 impl ItemStore {
     pub(crate) fn new() -> Self {
         let verifications = Rate::new(Duration::ZERO, VERIFY_RATE, VERIFY_RATE);
@@ -60,14 +53,15 @@ impl ItemStore {
         self.items.get(target).map(|stored| &stored.item)
     }
 
-    /// Stores an item whose token was valid. The signature is verified last.
+    /// Stores an item whose token was valid, if a stored version has the sequence number `cas`. The
+    /// signature is verified last.
     pub(crate) fn put(
         &mut self,
         now: Duration,
         own: OwnIds,
         from: SocketAddr,
         item: Item,
-        Signed { cas }: Signed,
+        cas: Option<i64>,
     ) -> Result<(), PutRefused> {
         let target = item.target();
         let stored = self.items.get_mut(&target);
