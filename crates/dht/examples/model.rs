@@ -148,7 +148,7 @@ impl Network {
         }
         reply.nodes = Nodes::new(Family::V4, &nodes);
         let body = Body::Reply(reply);
-        let message = Message { transaction, body, ip: Some(me), read_only: false, version: None };
+        let message = Message { ip: Some(me), ..Message::new(transaction, body) };
         let mut out = Vec::new();
         message.encode(&mut out);
         (!dead).then_some(out)

@@ -137,6 +137,6 @@ fn address(number: u32) -> SocketAddr {
 
 fn encode(body: Body<'_>, transaction: &[u8]) -> Vec<u8> {
     let mut out = Vec::new();
-    Message { transaction, body, ip: None, read_only: false, version: None }.encode(&mut out);
+    Message::new(transaction, body).encode(&mut out);
     out
 }

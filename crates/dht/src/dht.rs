@@ -36,13 +36,13 @@ use maintenance::Schedule;
 use overlay::{Origin, Overlay};
 use replies::Purpose;
 
-/// The most lookups that run at a time.
+/// The most lookups of the caller that run at a time.
 pub const MAX_LOOKUPS: usize = 16;
-/// The most that wait. A further one is over at once.
+/// The most lookups that wait until others are over. A further one is over at once.
 pub const MAX_QUEUED_LOOKUPS: usize = 1_024;
 /// The most lookups for items, and puts, that wait. Each holds an item.
 const MAX_QUEUED_ITEMS: usize = 64;
-/// The most bytes that a node uses.
+/// The most bytes that a node allocates, 4 MiB.
 pub const DHT_MEMORY: usize = 4 * 1024 * 1024;
 
 /// A node of the Mainline DHT, in one or both families.
@@ -188,7 +188,8 @@ impl Dht {
         self.pump(now);
     }
 
-    /// Routers are at `addresses`: nodes that help others to join and are not to be used otherwise.
+    /// Routers are at `addresses`: nodes that help others to join and are not to be used otherwise. They
+    /// are asked before all others, and never become part of the routing table.
     pub fn handle_routers(&mut self, now: Duration, addresses: &[SocketAddr]) {
         addresses.iter().for_each(|address| self.add_hint(*address, Origin::Router));
         self.pump(now);
@@ -205,7 +206,8 @@ impl Dht {
         self.pump(now);
     }
 
-    /// Looks for peers of a torrent, and announces us if wanted. The lookup ends when the closest
+    /// Looks for peers of a torrent, and announces us if wanted (BEP 5, `get_peers` and
+    /// `announce_peer`). The lookup ends when the closest
     /// nodes have answered or are slower than others; with an announce, it waits for them up to
     /// 1.5 s. Events: [`Event::Peers`], with [`MAX_LOOKUP_PEERS`](crate::MAX_LOOKUP_PEERS) peers in
     /// all, then [`Event::Done`]: at once if [`MAX_QUEUED_LOOKUPS`] lookups wait.
@@ -230,7 +232,7 @@ impl Dht {
         key
     }
 
-    /// Looks for the nodes closest to `target`. Events: [`Event::Nodes`], [`Event::Done`]; only `Done`,
+    /// Looks for the nodes closest to `target` (BEP 5, `find_node`). Events: [`Event::Nodes`], [`Event::Done`]; only `Done`,
     /// at once, if [`MAX_QUEUED_LOOKUPS`] lookups wait.
     pub fn find_nodes(&mut self, now: Duration, target: NodeId) -> LookupKey {
         let key = self.start(now, LookupKind::Nodes, target);
@@ -238,7 +240,7 @@ impl Dht {
         key
     }
 
-    /// Asks the node at `address` for its id. Events: [`Event::Pong`], [`Event::Done`]; only `Done`, at
+    /// Asks the node at `address` for its id (BEP 5, `ping`). Events: [`Event::Pong`], [`Event::Done`]; only `Done`, at
     /// once and with no query asked, if the address can't be a node's or the budgets forbid it.
     pub fn ping(&mut self, now: Duration, address: SocketAddr) -> LookupKey {
         let key = self.take_key();
@@ -278,7 +280,8 @@ impl Dht {
         self.read_only = read_only;
     }
 
-    /// Returns what the next launch should know.
+    /// Returns what the next launch should know: our ids, and up to [`SAVED_NODES`](crate::SAVED_NODES)
+    /// nodes of each family.
     pub fn save(&self) -> SavedState {
         let nodes = self.overlays.iter().flatten();
         let nodes = nodes.flat_map(|overlay| overlay.nodes_to_save().take(SAVED_NODES)).collect();
@@ -286,13 +289,14 @@ impl Dht {
         SavedState { id_v4, id_v6, nodes }
     }
 
-    /// Returns a datagram to send.
+    /// Returns the next datagram to send. If it can't be sent, call
+    /// [`handle_send_failed`](Self::handle_send_failed).
     #[must_use]
     pub fn poll_transmit(&mut self) -> Option<Transmit<'_>> {
         self.outbox.pop()
     }
 
-    /// Returns what happened.
+    /// Returns what happened next.
     #[must_use]
     pub fn poll_event(&mut self) -> Option<Event> {
         self.events.pop_front()
@@ -308,11 +312,10 @@ impl Dht {
     /// Returns how the node is doing.
     pub fn status(&self) -> Status {
         let nodes = |family: Family| self.overlay(family).map_or(0, |overlay| overlay.table.len());
-        let is_user = |lookup: &&Lookup| !lookup.kind.is_own();
         Status {
             nodes_v4: nodes(Family::V4),
             nodes_v6: nodes(Family::V6),
-            lookups: self.lookups.values().filter(is_user).count(),
+            lookups: self.running_lookups(),
             queued: self.queue.len(),
             calls: self.calls.len(),
             torrents: self.peers.torrent_count(),
@@ -333,7 +336,8 @@ impl Dht {
         FAMILIES.map(|family| self.overlay(family).map(Overlay::id))
     }
 
-    /// Returns our address as other nodes see it, for IPv4 and IPv6.
+    /// Returns our address as other nodes see it (BEP 42), for IPv4 and IPv6; `None` until eight networks
+    /// agree.
     pub fn external_address(&self) -> [Option<IpAddr>; 2] {
         FAMILIES.map(|family| self.overlay(family)?.votes.address())
     }
@@ -355,8 +359,7 @@ impl Dht {
     }
 
     fn enqueue(&mut self, lookup: Lookup) -> LookupKey {
-        let running = self.lookups.values().filter(|lookup| !lookup.kind.is_own()).count();
-        if running < MAX_LOOKUPS {
+        if self.has_room_for_lookup() {
             let key = self.take_key();
             self.lookups.insert(key, lookup);
             return key;
@@ -371,6 +374,15 @@ impl Dht {
         let key = self.take_key();
         self.queue.push_back((key, lookup));
         key
+    }
+
+    fn has_room_for_lookup(&self) -> bool {
+        self.running_lookups() < MAX_LOOKUPS
+    }
+
+    /// Returns how many lookups of the caller run.
+    fn running_lookups(&self) -> usize {
+        self.lookups.values().filter(|lookup| !lookup.kind.is_own()).count()
     }
 
     /// Returns the key of a lookup that is over at once.

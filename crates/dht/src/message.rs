@@ -18,7 +18,7 @@ use bt_types::InfoHashV1;
 use crate::NodeId;
 use crate::bloom::BLOOM_LENGTH;
 pub use fields::{Nodes, Values};
-pub(crate) use fields::{push_node, push_value};
+pub(crate) use fields::{node_length, push_node, push_value};
 
 /// The shortest datagram that is read, in bytes.
 pub const MIN_DATAGRAM: usize = 15;
@@ -50,6 +50,13 @@ pub struct Message<'a> {
     pub read_only: bool,
     /// `v`: the sender's program and its version.
     pub version: Option<&'a [u8]>,
+}
+
+impl<'a> Message<'a> {
+    /// Returns a message without the optional fields: no `ip`, `ro` or `v`.
+    pub fn new(transaction: &'a [u8], body: Body<'a>) -> Self {
+        Self { transaction, body, ip: None, read_only: false, version: None }
+    }
 }
 
 /// The three kinds of message, and queries that can only be refused.

@@ -12,11 +12,11 @@ use crate::bloom::Bloom;
 use crate::node_id::OwnIds;
 use torrent::TorrentPeers;
 
-/// The most torrents.
+/// The most torrents for which peers are stored.
 pub const MAX_TORRENTS: usize = 2_000;
-/// The most peers of all torrents.
+/// The most peers that are stored, of all torrents.
 pub const MAX_PEERS: usize = 16_384;
-/// The most peers of a torrent, in each family.
+/// The most peers of a torrent that are stored, of each family.
 pub const PEERS_PER_TORRENT: usize = 500;
 /// How long a peer is kept after its last announce.
 pub const PEER_LIFETIME: Duration = Duration::from_secs(45 * 60);
@@ -116,8 +116,9 @@ impl PeerStore {
         self.torrents.values().filter(|torrent| torrent.has_owner_of(peer)).count()
     }
 
-    /// Appends peers of `hash` of the asker's family, local ones only to a local asker, as elements of a bencoded list, `limit` bytes
-    /// at most, from a position on that `start` chooses. With `noseed`, seeds are left out.
+    /// Appends peers of `hash` to `out`, as elements of a bencoded list, `limit` bytes at most: those of
+    /// the asker's family, and local ones only for a local asker. `start` chooses the first of them.
+    /// With `noseed`, seeds are left out.
     pub(crate) fn values(
         &self,
         hash: InfoHashV1,

@@ -5,17 +5,13 @@ use std::net::SocketAddr;
 use bencode::Owned;
 
 use crate::address::is_usable;
-use crate::message::push_node;
+use crate::message::{Nodes, push_node};
 use crate::{Family, NodeId};
-use bt_types::compact;
 
 /// The most nodes of a family that are saved and restored.
 pub const SAVED_NODES: usize = 300;
 /// The version of the format.
 const VERSION: i64 = 1;
-/// The length of an entry: the id and the compact address.
-const V4_ENTRY: usize = 20 + compact::V4_LENGTH;
-const V6_ENTRY: usize = 20 + compact::V6_LENGTH;
 
 /// Our ids and the nodes of the routing tables, the most valuable first.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -73,26 +69,14 @@ impl SavedState {
             id_v6: bytes("id6").and_then(NodeId::from_slice),
             nodes: Vec::new(),
         };
-        let (v4, rest) = bytes("nodes").ok_or(SavedStateError)?.as_chunks::<V4_ENTRY>();
-        let (v6, rest6) = bytes("nodes6").ok_or(SavedStateError)?.as_chunks::<V6_ENTRY>();
-        if !(rest.is_empty() && rest6.is_empty()) {
-            return Err(SavedStateError);
+        for (key, family) in [("nodes", Family::V4), ("nodes6", Family::V6)] {
+            let nodes =
+                bytes(key).and_then(|bytes| Nodes::new(family, bytes)).ok_or(SavedStateError)?;
+            let nodes = nodes.iter_all().take(SAVED_NODES);
+            state.nodes.extend(nodes.filter(|(_, address)| is_usable(*address, true)));
         }
-        let v4 = v4.iter().take(SAVED_NODES).filter_map(|entry| node(Family::V4, entry));
-        let v6 = v6.iter().take(SAVED_NODES).filter_map(|entry| node(Family::V6, entry));
-        state.nodes.extend(v4.chain(v6));
         Ok(state)
     }
-}
-
-fn node(family: Family, entry: &[u8]) -> Option<(NodeId, SocketAddr)> {
-    let (id, address) = entry.split_at_checked(20)?;
-    let address = match family {
-        Family::V4 => compact::decode_v4(address).next(),
-        Family::V6 => compact::decode_v6(address).next(),
-    };
-    let address = address.filter(|address| is_usable(*address, true))?;
-    Some((NodeId::from_slice(id)?, address))
 }
 
 #[cfg(test)]
@@ -130,9 +114,10 @@ mod tests {
         // Another program may have written more.
         let one = state(1, 0).encode();
         let (head, tail) = one.split_at(one.iter().position(|byte| *byte == 4).unwrap());
-        let entries = tail[..V4_ENTRY].repeat(SAVED_NODES + 1);
+        let entry = crate::message::node_length(Family::V4);
+        let entries = tail[..entry].repeat(SAVED_NODES + 1);
         let head = String::from_utf8_lossy(head).replace("26:", &format!("{}:", entries.len()));
-        let long = [head.as_bytes(), &entries, &tail[V4_ENTRY..]].concat();
+        let long = [head.as_bytes(), &entries, &tail[entry..]].concat();
         assert_eq!(SavedState::decode(&long).unwrap().nodes.len(), SAVED_NODES);
     }
 

@@ -8,12 +8,12 @@ use std::time::Duration;
 use crate::address::{Group, host};
 use crate::rate::Rate;
 
-/// Queries per second, and the burst.
+/// The most queries that are sent per second, after a burst of twice as many.
 pub const QUERY_RATE: u32 = 50;
 const QUERY_BURST: u32 = 100;
-/// New addresses in any minute. Routers at home have small tables.
+/// The most new addresses that are queried in any minute; in the first half minute half of them.
+/// Routers at home have small tables.
 pub const NEW_ADDRESS_RATE: usize = 600;
-/// New addresses in the first half minute.
 const FIRST_ADDRESSES: usize = 300;
 const FIRST_PERIOD: Duration = Duration::from_secs(30);
 /// How many queries an address may leave unanswered before it is not asked for [`REST`].

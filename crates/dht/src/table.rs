@@ -16,7 +16,8 @@ use crate::address::{host, wide_net};
 use crate::node_id::Distance;
 use bucket::{Bucket, Shape};
 
-/// The number of nodes in a bucket, in a list of nodes, and that hold a stored value.
+/// The number of nodes in a bucket, in a list of nodes, and at least at which a value is stored (BEP 5,
+/// "K").
 pub const K: usize = 8;
 /// How many nodes the first buckets hold. Lookups start there, and more entries save round trips.
 const FIRST_BUCKETS: [usize; 4] = [128, 64, 32, 16];

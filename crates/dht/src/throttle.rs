@@ -7,16 +7,17 @@ use std::time::Duration;
 use crate::address::{Group, host, net};
 use crate::rate::Rate;
 
-/// The bytes of all answers per second, and the burst.
+/// The most bytes of answers that are sent per second, after a burst of twice as many. Nodes of the
+/// routing table and owners of a token may have as many again.
 pub const REPLY_BYTES: u32 = 32 * 1024;
 const REPLY_BURST: u32 = 64 * 1024;
-/// Answers per second and address, and the burst.
+/// The most queries per second of an IP address that are answered, after a burst of 20.
 pub const ASKER_RATE: u32 = 5;
 const ASKER_BURST: u32 = 20;
-/// Answers per second and /24 (IPv6: /64), and the burst.
+/// The most queries per second of a /24 (IPv6: /64) that are answered, after a burst of 100.
 pub const NET_RATE: u32 = 50;
 const NET_BURST: u32 = 100;
-/// How many askers, and how many networks, are remembered.
+/// The most askers, and the most networks of askers, that are remembered.
 pub const MAX_ASKERS: usize = 4096;
 /// How many entries share a place in the table.
 const WAYS: usize = 4;

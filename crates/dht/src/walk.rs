@@ -8,7 +8,7 @@ use crate::address::{Group, host, net, wide_net};
 use crate::node_id::NodeInfo;
 use crate::table::K;
 
-/// The most queries on the way to the closest nodes at a time.
+/// The most queries of a walk at a time. A node that is silent for the short timeout no longer counts.
 pub const ALPHA: usize = 4;
 /// The most nodes that a walk remembers; the farthest are forgotten.
 pub const MAX_CANDIDATES: usize = 100;

@@ -5,9 +5,7 @@ use std::time::Duration;
 
 use super::Dht;
 use super::answers::Asker;
-use crate::items::{
-    Item, ItemLookup, PutRefused, SALT_LENGTH, check_lengths, mutable_target,
-};
+use crate::items::{Item, ItemLookup, PutRefused, SALT_LENGTH, check_lengths, mutable_target};
 use crate::lookup::LookupKind;
 use crate::message::{ErrorCode, MutablePut, Reply, Want};
 use crate::{Event, Family, LookupKey, NodeId};

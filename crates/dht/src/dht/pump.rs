@@ -3,9 +3,9 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use super::Dht;
 use super::overlay::{Hint, Origin, Overlay};
 use super::replies::Purpose;
-use super::{Dht, MAX_LOOKUPS};
 use crate::address::{FAMILIES, is_usable};
 #[cfg(feature = "items")]
 use crate::items::ItemLookup;
@@ -286,8 +286,7 @@ impl Dht {
 
     /// Starts a lookup that waits, if there is room.
     pub(super) fn start_queued(&mut self) -> Option<LookupKey> {
-        let running = self.lookups.values().filter(|lookup| !lookup.kind.is_own()).count();
-        if running >= MAX_LOOKUPS {
+        if !self.has_room_for_lookup() {
             return None;
         }
         let (key, lookup) = self.queue.pop_front()?;
@@ -363,12 +362,11 @@ impl Dht {
         let Some(transaction) = self.calls.start(now, to, expected, purpose, &mut self.rng) else {
             return Sent::No;
         };
+        let bytes = transaction.to_be_bytes();
         let message = Message {
-            transaction: &transaction.to_be_bytes(),
-            body: Body::Query(Query { id: own, method }),
-            ip: None,
             read_only: self.read_only,
             version: self.version.as_ref().map(<[u8; 4]>::as_slice),
+            ..Message::new(&bytes, Body::Query(Query { id: own, method }))
         };
         let Some(length) = self.outbox.push(to, MAX_QUERY, |out| message.encode(out)) else {
             self.calls.remove(transaction);

@@ -11,7 +11,7 @@ use crate::message::ErrorCode;
 use crate::node_id::OwnIds;
 use crate::rate::Rate;
 
-/// The most items.
+/// The most items that are stored.
 pub const MAX_ITEMS: usize = 700;
 /// How long an item is kept after it was last put.
 pub const ITEM_LIFETIME: Duration = Duration::from_secs(2 * 60 * 60);

@@ -10,14 +10,14 @@ fn id(text: &str) -> NodeId {
 
 fn query(method: Method<'_>) -> Message<'_> {
     let body = Body::Query(Query { id: id(ID), method });
-    Message { transaction: b"aa", body, ip: None, read_only: false, version: None }
+    Message::new(b"aa", body)
 }
 
 fn reply<'a>(change: impl FnOnce(&mut Reply<'a>)) -> Message<'a> {
     let mut reply = Reply::new(id(TARGET));
     change(&mut reply);
     let body = Body::Reply(reply);
-    Message { transaction: b"aa", body, ip: None, read_only: false, version: None }
+    Message::new(b"aa", body)
 }
 
 /// Decodes `wire`, encodes the message, cuts it everywhere and lengthens it.
