@@ -212,10 +212,8 @@ impl DhtClient {
     }
 
     fn take_nodes(&mut self, now: Duration, found: node_names::Found) {
-        let Some(node) = &mut self.node else { return };
-        found.nodes.into_iter().for_each(|address| node.handle_node(now, address));
-        if !found.routers.is_empty() {
-            node.handle_routers(now, &found.routers);
+        if let Some(node) = &mut self.node {
+            found.pass_to(node, now);
         }
     }
 
