@@ -1,6 +1,7 @@
 //! The commands below `dht`, and their arguments.
 
 use std::net::IpAddr;
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -80,19 +81,36 @@ pub(crate) struct AskArgs {
     #[command(flatten)]
     pub(crate) join: JoinArgs,
     #[command(flatten)]
-    pub(crate) socket: AskingSocketArgs,
+    pub(crate) socket: DhtSocketArgs,
 }
 
-/// Where to ask from.
+/// The socket of a node.
 #[derive(Debug, Args)]
 #[command(next_help_heading = NETWORK)]
-pub(crate) struct AskingSocketArgs {
-    /// Ask from this UDP port, or from the first free one of a range; 0 for any
-    #[arg(long, value_name = "PORTS", default_value = "0", value_parser = values::ports)]
-    pub(crate) port: Ports,
-    /// Ask from this address only
+pub(crate) struct DhtSocketArgs {
+    /// Use this UDP port, or the first free one of a range; 0 for any [default: 6881-6889 for dht
+    /// node, otherwise any]
+    #[arg(long, value_name = "PORTS", value_parser = values::ports)]
+    port: Option<Ports>,
+    /// Use this address only
     #[arg(long, value_name = "IP")]
     pub(crate) bind: Option<IpAddr>,
+}
+
+impl DhtSocketArgs {
+    /// Returns the ports to try for a node that others look for.
+    pub(crate) fn node_ports(&self) -> RangeInclusive<u16> {
+        self.ports_or(6881..=6889)
+    }
+
+    /// Returns the ports to try for a node that only asks.
+    pub(crate) fn asking_ports(&self) -> RangeInclusive<u16> {
+        self.ports_or(0..=0)
+    }
+
+    fn ports_or(&self, default: RangeInclusive<u16>) -> RangeInclusive<u16> {
+        self.port.as_ref().map_or(default, |ports| ports.0.clone())
+    }
 }
 
 #[derive(Debug, Args)]
@@ -160,7 +178,7 @@ pub(crate) struct DhtPingArgs {
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = values::limit)]
     pub(crate) timeout: Duration,
     #[command(flatten)]
-    pub(crate) socket: AskingSocketArgs,
+    pub(crate) socket: DhtSocketArgs,
 }
 
 #[derive(Debug, Args)]
@@ -172,17 +190,5 @@ pub(crate) struct DhtNodeArgs {
     #[command(flatten)]
     pub(crate) join: JoinArgs,
     #[command(flatten)]
-    pub(crate) socket: NodeSocketArgs,
-}
-
-/// Where a node can be reached.
-#[derive(Debug, Args)]
-#[command(next_help_heading = NETWORK)]
-pub(crate) struct NodeSocketArgs {
-    /// Use this UDP port, or the first free one of a range; 0 for any
-    #[arg(long, value_name = "PORTS", default_value = "6881-6889", value_parser = values::ports)]
-    pub(crate) port: Ports,
-    /// Use this address only
-    #[arg(long, value_name = "IP")]
-    pub(crate) bind: Option<IpAddr>,
+    pub(crate) socket: DhtSocketArgs,
 }
