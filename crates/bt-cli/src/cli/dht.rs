@@ -27,14 +27,14 @@ Nothing is announced.
 Examples:
   bt-cli dht peers 52d123ddfc4de05165c10784bb535d4c40397d45
   bt-cli dht peers 'magnet:?xt=urn:btih:..' --json | jq -r '.peers[]'")]
-    Peers(DhtPeersArgs),
+    Peers(DhtTorrentArgs),
     /// Ask how many seeders and leechers a torrent has
     #[command(after_help = "\
 The numbers are estimates: nodes tell them without naming the peers (BEP 33).
 
 Example:
   bt-cli dht scrape 52d123ddfc4de05165c10784bb535d4c40397d45")]
-    Scrape(DhtScrapeArgs),
+    Scrape(DhtTorrentArgs),
     /// Find an item, data of any kind, and print its value
     #[command(after_help = "\
 TARGET has 40 hexadecimal digits, PUBKEY 64. The value is verified. Of a mutable item it is the newest \
@@ -113,17 +113,9 @@ impl DhtSocketArgs {
     }
 }
 
+/// A torrent that the DHT is asked about.
 #[derive(Debug, Args)]
-pub(crate) struct DhtPeersArgs {
-    /// An info-hash or a magnet link
-    #[arg(value_name = "HASH|LINK")]
-    pub(crate) torrent: String,
-    #[command(flatten)]
-    pub(crate) ask: AskArgs,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct DhtScrapeArgs {
+pub(crate) struct DhtTorrentArgs {
     /// An info-hash or a magnet link
     #[arg(value_name = "HASH|LINK")]
     pub(crate) torrent: String,
