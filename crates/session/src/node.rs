@@ -436,7 +436,7 @@ impl Node {
     }
 
     fn queue_transmits(&mut self, now: Duration) {
-        while let Some(transmit) = self.dht.poll_transmit(now) {
+        while let Some(transmit) = self.dht.poll_transmit() {
             self.first_sent.get_or_insert(now);
             self.datagrams.send(transmit.to, transmit.bytes);
         }
@@ -444,11 +444,7 @@ impl Node {
 
     /// Takes nodes whose addresses are known, and has the names of others looked up.
     fn take_nodes(&mut self, found: Found) {
-        let now = self.now();
-        found.nodes.into_iter().for_each(|address| self.dht.handle_node(now, address));
-        if !found.routers.is_empty() {
-            self.dht.handle_routers(now, &found.routers);
-        }
+        found.pass_to(&mut self.dht, self.started.elapsed());
         while let Some(host) = self.names.poll_name() {
             self.resolve(host);
         }
