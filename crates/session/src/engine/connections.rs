@@ -296,6 +296,23 @@ impl<F> Engine<F> {
         self.drain(torrent);
     }
 
+    /// Ends the attempts to connect to addresses that the torrent has forgotten because it turned out
+    /// private.
+    pub(super) fn end_attempts_to_strangers(&mut self, torrent: TorrentKey) {
+        let Some(swarm) = self.torrents[torrent].swarm() else { return };
+        if !self.torrents[torrent].is_private() {
+            return;
+        }
+        let is_to_stranger = |key: &LinkKey| {
+            let link = self.links.get(*key).filter(|link| link.torrent() == Some(torrent));
+            let attempt = link.filter(|link| link.half_open() == Some(true));
+            attempt.is_some_and(|link| swarm.source_of(link.address()).is_none())
+        };
+        for key in self.links.keys().into_iter().filter(is_to_stranger).collect::<Vec<_>>() {
+            self.end_refused(key, torrent, Refusal::Private);
+        }
+    }
+
     /// Ends a link that the swarm has forgotten.
     pub(super) fn drop_link(&mut self, key: LinkKey, reason: &str) {
         let Some(link) = self.remove_link(key) else { return };

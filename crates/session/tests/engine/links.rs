@@ -217,6 +217,36 @@ fn private_link_keeps_peers_of_tracker() {
     }));
 }
 
+/// Attempts to connect that are under way end, too, but for those to peers of the tracker.
+#[test]
+fn private_link_ends_attempts_to_strangers() {
+    for private in [true, false] {
+        let payload = Payload::file("film", 300_000);
+        let payload = if private { payload.private() } else { payload }.create().unwrap();
+        let peers = ["10.8.0.1:7000", "10.8.0.2:7000", "10.8.0.3:7000"].map(str::to_owned);
+        let mut crowd = Crowd::with(Node::new(config(1)), payload.info(), |add| {
+            let add = with_link(add, |link| {
+                (link.peers, link.trackers) = (peers.into(), vec![TRACKER.to_owned()]);
+            });
+            AddTorrent { await_selection: false, ..add }
+        });
+        let fetch = crowd.node.fetches.pop_front().expect("it announces");
+        crowd.node.answer(&fetch, vec![at("10.8.0.3:7000").into()]);
+        let attempts = crowd.node.connecting.clone();
+        assert_eq!(attempts.len(), 3);
+        crowd.join([Manner::Honest]);
+        crowd.run_until(LIMIT, Crowd::has_metadata);
+        for (link, address) in attempts {
+            let is_stranger = private && address != at("10.8.0.3:7000");
+            assert_eq!(crowd.node.closed.contains(&link), is_stranger, "{address}, {private}");
+        }
+    }
+}
+
+fn at(text: &str) -> std::net::SocketAddr {
+    text.parse().unwrap()
+}
+
 #[test]
 fn public_link_keeps_all_peers() {
     let (crowd, links) = private_link(false);
