@@ -9,6 +9,7 @@ use super::overlay::{Contact, Origin, Overlay};
 use super::replies::Purpose;
 use super::{Dht, MAX_LOOKUPS};
 use crate::address::{FAMILIES, is_usable};
+use crate::calls::Call;
 #[cfg(feature = "items")]
 use crate::items::ItemSearch;
 use crate::message::{Body, Message, Method, Query, Want};
@@ -73,6 +74,11 @@ impl Wait {
         self.add(until);
         self.is_over = true;
     }
+}
+
+/// Whether a query asks a contact of `family` for its id and its neighbours.
+fn is_contact(call: &Call<Purpose>, family: Family) -> bool {
+    matches!(call.purpose, Purpose::Contact { .. }) && Family::of(call.to) == family
 }
 
 impl Dht {
@@ -188,12 +194,16 @@ impl Dht {
         if !progress.is_settled {
             return Step::Waits;
         }
-        if walk.closest().count() < K
-            && !walk.is_exhausted()
-            && let Some(overlay) = &self.overlays[family.index()]
-            && overlay.seed(walk)
-        {
-            return Step::Progress;
+        if walk.closest().count() < K && !walk.is_exhausted() {
+            if let Some(overlay) = &self.overlays[family.index()]
+                && overlay.seed(walk)
+            {
+                return Step::Progress;
+            }
+            // The first node to answer must not end a lookup that another contact would help.
+            if now < wakes_at && self.calls.any_fresh(|call| is_contact(call, family)) {
+                return Step::Waits;
+            }
         }
         if walk.is_empty() && !other_found && now < wakes_at {
             self.schedule.hasten(now, Some(wakes_at));
