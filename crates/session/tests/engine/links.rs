@@ -158,6 +158,32 @@ fn pieces_on_disk_are_announced_late() {
     }
 }
 
+/// A seeder has no use for our pieces, and stays connected however many there are.
+#[test]
+fn late_pieces_do_not_cost_a_seeder() {
+    let (count, on_disk) = (MAX_LATE_HAVES + 200, MAX_LATE_HAVES as usize + 100);
+    let payload = Payload::file("film", u64::from(count) * 1024).piece_length(1024);
+    let payload = payload.create().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let data = &payload.data()[..on_disk * 1024];
+    std::fs::write(folder.path().join("film"), data).unwrap();
+    let mut crowd = Crowd::with(Node::new(config(1)), payload.info(), |add| AddTorrent {
+        await_selection: false,
+        folder: folder.path().into(),
+        ..add
+    });
+    crowd.join([Manner::Honest]);
+    let hello = handshake_with(Reserved::OURS, payload.info_hash(), b's');
+    let seeder = crowd.node.incoming("10.0.0.9:5000", &hello).unwrap();
+    crowd.node.receive(seeder, &wire(Message::HaveAll));
+    crowd.run_until(LIMIT, |crowd| {
+        messages(&crowd.node.sent[&seeder]).contains(&Message::Interested)
+    });
+    let sent = messages(&crowd.node.sent[&seeder]);
+    assert!(!sent.iter().any(|sent| matches!(sent, Message::Have(_))));
+    assert!(!crowd.node.closed.contains(&seeder));
+}
+
 #[test]
 fn second_handshake_tells_metadata_size() {
     let mut crowd = Crowd::new(&info_of(50_000));
