@@ -159,13 +159,14 @@ impl Transfer {
         else {
             return Ok(());
         };
+        let is_last = matches!(event.kind, EventKind::Stopped { .. });
+        // First, because the torrent may wait for its selection.
+        if let EventKind::MetadataReceived(metainfo) = &event.kind {
+            self.handle_metadata(event.torrent, index, metainfo);
+        }
         if event.kind.is_lasting() {
             // Shows the event with the newest numbers.
             self.refresh();
-        }
-        let is_last = matches!(event.kind, EventKind::Stopped { .. });
-        if let EventKind::MetadataReceived(metainfo) = &event.kind {
-            self.handle_metadata(event.torrent, index, metainfo);
         }
         let torrent = &mut self.torrents[index];
         torrent.handle_event(now, &event.kind);

@@ -82,6 +82,8 @@ pub struct DhtConfig {
     pub new_ids: bool,
     /// Whether the session answers no queries (BEP 43). Then its ids are always new.
     pub read_only: bool,
+    /// Whether the node limits what it answers. Without limits it is of use to measurements only.
+    pub throttle: bool,
 }
 
 impl DhtConfig {
@@ -99,6 +101,7 @@ impl DhtConfig {
             state: None,
             new_ids: false,
             read_only: false,
+            throttle: true,
         }
     }
 
@@ -113,6 +116,7 @@ impl DhtConfig {
             v6: families.v6,
             state,
             read_only: self.read_only,
+            throttle: self.throttle,
             wants_routers: !self.routers.is_empty() || !self.nodes.is_empty(),
             ..dht::Config::new(seed)
         }
