@@ -109,15 +109,26 @@ impl Informant {
     }
 }
 
+/// The addresses that are being connected to.
+#[derive(Debug, Default)]
+struct Dials(Vec<(SocketAddr, Option<Informant>)>);
+
+impl Dials {
+    /// Whether no more of what this informant named may be dialled now.
+    fn is_busy(&self, informant: Informant) -> bool {
+        let named_by = self.0.iter().filter(|(_, by)| *by == Some(informant));
+        named_by.count() >= MAX_DIALS_PER_INFORMANT
+    }
+}
+
 /// The known addresses of one swarm.
 #[derive(Debug, Default)]
 pub(crate) struct Addresses {
     entries: BTreeMap<SocketAddr, Entry>,
     /// The waiting ones, by when they may be tried.
     queue: BTreeSet<(Duration, u32, SocketAddr)>,
-    connecting: usize,
-    /// Those of them that a peer or node named.
-    named_dials: Vec<(SocketAddr, Informant)>,
+    /// Those that are being connected to, with who named them. Most swarms have none: no box then.
+    dials: Option<Box<Dials>>,
     /// How many anybody may have made up.
     untrusted: usize,
 }
@@ -130,7 +141,7 @@ impl Addresses {
 
     /// Returns how many are being connected to.
     pub(crate) fn connecting(&self) -> usize {
-        self.connecting
+        self.dials.as_ref().map_or(0, |dials| dials.0.len())
     }
 
     /// Whether none is left that was never tried.
@@ -171,12 +182,8 @@ impl Addresses {
     /// Returns an address to connect to. While [`MAX_DIALS_PER_INFORMANT`] of one informant are being
     /// connected to, its others wait.
     pub(crate) fn next(&mut self, now: Duration) -> Option<SocketAddr> {
-        let busy = self.busy_informants();
         let mut ready = self.queue.iter().take_while(|(at, ..)| *at <= now);
-        let (.., address) = *ready.find(|(.., address)| {
-            let informant = self.entries.get(address).and_then(|entry| entry.origin.informant);
-            informant.is_none_or(|informant| !busy.contains(&informant))
-        })?;
+        let (.., address) = *ready.find(|(.., address)| !self.is_held_back(address))?;
         self.set(address, State::Connecting);
         Some(address)
     }
@@ -241,7 +248,7 @@ impl Addresses {
     /// No peer is connected. If every known address has failed, those that failed for the first
     /// time are tried again soon: the peer may only have started a moment after us.
     pub(super) fn hurry(&mut self, now: Duration, rng: &mut impl Rng) {
-        if self.connecting > 0 || self.has_ready(now) {
+        if self.connecting() > 0 || self.has_ready(now) {
             return;
         }
         let soon = now + EARLY_RETRY;
@@ -322,11 +329,11 @@ impl Addresses {
         self.set(address, State::Waiting { at, tie: rng.next_u32() });
     }
 
-    /// Returns the informants of which no further address is connected to now.
-    fn busy_informants(&self) -> Vec<Informant> {
-        let count = |informant| self.named_dials.iter().filter(|dial| dial.1 == informant).count();
-        let informants = self.named_dials.iter().map(|(_, informant)| *informant);
-        informants.filter(|informant| count(*informant) >= MAX_DIALS_PER_INFORMANT).collect()
+    /// Whether `address` has to wait until other addresses by the same informant were tried.
+    fn is_held_back(&self, address: &SocketAddr) -> bool {
+        let Some(dials) = &self.dials else { return false };
+        let informant = self.entries.get(address).and_then(|entry| entry.origin.informant);
+        informant.is_some_and(|informant| dials.is_busy(informant))
     }
 
     fn set(&mut self, address: SocketAddr, state: State) {
@@ -335,16 +342,17 @@ impl Addresses {
             State::Waiting { at, tie } => _ = self.queue.remove(&(at, tie, address)),
             State::Connecting => {
                 entry.tried = true;
-                self.connecting -= 1;
-                self.named_dials.retain(|(dialled, _)| *dialled != address);
+                if let Some(dials) = &mut self.dials {
+                    dials.0.retain(|(dialled, _)| *dialled != address);
+                }
+                self.dials.take_if(|dials| dials.0.is_empty());
             }
             State::Connected | State::Asleep | State::Never => {}
         }
         match state {
             State::Waiting { at, tie } => _ = self.queue.insert((at, tie, address)),
             State::Connecting => {
-                self.connecting += 1;
-                self.named_dials.extend(entry.origin.informant.map(|by| (address, by)));
+                self.dials.get_or_insert_default().0.push((address, entry.origin.informant));
             }
             State::Connected | State::Asleep | State::Never => {}
         }
