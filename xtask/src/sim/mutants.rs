@@ -10,7 +10,7 @@ use std::process::Command;
 use anyhow::{Context as _, Result, ensure};
 
 use super::table::MUTANTS;
-use super::{broken, limit};
+use super::{Kind, broken, limit};
 use tasks::process::Launch;
 use tasks::report::Report;
 use tasks::workspace::{cargo, root, target};
@@ -36,6 +36,11 @@ pub(super) struct Mutant {
 }
 
 impl Mutant {
+    /// Returns in what the bug shows.
+    fn kind(&self) -> Kind {
+        if self.file.starts_with("crates/dht/") { Kind::Dht } else { Kind::Swarms }
+    }
+
     /// Returns how many seeds from 0 on must find it.
     fn limit(&self) -> u64 {
         LEAST_SEEDS.max(8 * self.seed)
@@ -108,18 +113,25 @@ impl Copy {
     }
 
     fn play(&self, program: &Path, mutant: &Mutant) -> Result<String> {
-        let known = self.first_broken(program, 1, mutant.seed)?;
+        let known = self.first_broken(program, mutant.kind(), 1, mutant.seed)?;
         let found = match known {
-            None => self.first_broken(program, mutant.limit(), 0)?,
+            None => self.first_broken(program, mutant.kind(), mutant.limit(), 0)?,
             known => known,
         };
         found.context("not found")
     }
 
     /// Plays `count` seeds, `from` the first on, until one breaks a rule; returns both.
-    fn first_broken(&self, program: &Path, count: u64, from: u64) -> Result<Option<String>> {
+    fn first_broken(
+        &self,
+        program: &Path,
+        kind: Kind,
+        count: u64,
+        from: u64,
+    ) -> Result<Option<String>> {
         let mut command = Command::new(program);
-        command.args(["first", &count.to_string(), &from.to_string()]).env("RUST_BACKTRACE", "0");
+        command.args(kind.words()).args(["first", &count.to_string(), &from.to_string()]);
+        command.env("RUST_BACKTRACE", "0");
         let mut launch = Launch::start("mutant", &command, &self.folder.join("logs"))?;
         launch.wait(limit(count))?;
         let output = launch.stdout();
