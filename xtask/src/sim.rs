@@ -3,6 +3,7 @@
 //! seeds are played twice, in two processes, which must agree. `--mutants` plants bugs, one at a time,
 //! and checks that each is found.
 
+mod dht_table;
 mod mutants;
 mod soak;
 mod table;
@@ -35,6 +36,10 @@ pub(crate) struct Arguments {
     /// Plays networks of DHT nodes instead of swarms
     #[arg(long)]
     dht: bool,
+    /// Also plays networks that are too large, or live too long, for a seed: 5,000 nodes, a day of
+    /// churn, 24 days of an idle node
+    #[arg(long, requires = "dht", conflicts_with_all = ["seed", "mutants"])]
+    full: bool,
     /// Adds the result to testdata/soak.json, if no rule is broken
     #[arg(long, conflicts_with = "dht")]
     record: bool,
@@ -50,9 +55,9 @@ pub(crate) struct Arguments {
 }
 
 impl Arguments {
-    /// Returns arguments for `seeds` networks of DHT nodes.
-    pub(crate) fn dht(seeds: u64) -> Self {
-        Self { dht: true, seeds: Some(seeds), ..Self::default() }
+    /// Returns arguments for `seeds` networks of DHT nodes, and with `full` the long ones.
+    pub(crate) fn dht(seeds: u64, full: bool) -> Self {
+        Self { dht: true, full, seeds: Some(seeds), ..Self::default() }
     }
 
     fn kind(&self) -> Kind {
@@ -139,6 +144,10 @@ pub(crate) fn play(program: &Path, arguments: &Arguments) -> Result<()> {
         bail!("seed {seed} differs in two processes");
     }
     println!("{twice} of them the same in a second process");
+    if arguments.full {
+        let status = Command::new(program).args(["dht", "long"]).status()?;
+        ensure!(status.success(), "a rule is broken in a long simulation");
+    }
     if let Some(commit) = commit {
         soak::add(&soak::Entry { commit, from, count, seconds })?;
     }

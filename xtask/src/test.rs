@@ -37,7 +37,7 @@ pub(crate) fn run(full: bool) -> Result<()> {
     if let Some(programs) = programs {
         let sim = programs.join("sim");
         steps.check("simulation", || sim::play(&sim, &sim::Arguments::default()));
-        let nodes = sim::Arguments::dht(if full { 1000 } else { SHORT_DHT });
+        let nodes = sim::Arguments::dht(if full { 1000 } else { SHORT_DHT }, full);
         steps.check("simulation of the DHT", || sim::play(&sim, &nodes));
         steps.check("shares of a swarm's rate", || sim::shapes(&sim));
         // The long form builds the release that users have. The bt-cli built above took less time

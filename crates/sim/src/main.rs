@@ -3,7 +3,8 @@
 //! digest of each. `sim first COUNT [FROM]`: stops at the first that breaks a rule. `sim trace
 //! SEED`: plays one and prints every event. `sim shapes`: downloads from swarms of given rates, and
 //! prints what share of the rate they use. With `dht` as the first word, networks of DHT nodes are
-//! played instead of swarms; `sim dht long` plays the long ones.
+//! played instead of swarms; `sim dht long [WORD]` plays the long ones,
+//! or those with WORD in their names.
 
 #![allow(clippy::disallowed_methods, clippy::disallowed_types)] // Only here are clock and threads.
 
@@ -46,7 +47,8 @@ fn main() -> ExitCode {
         words => (SWARMS, words),
     };
     let (extra, numbers) = match words {
-        ["long"] => return long(),
+        ["long"] => return long(""),
+        ["long", word] => return long(word),
         ["trace", seed] => {
             return seed.parse().map_or(ExitCode::from(2), |seed| trace(kind, seed));
         }
@@ -81,8 +83,8 @@ fn shapes() -> ExitCode {
     if all_well { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-/// Plays the long simulations of the DHT, all at the same time.
-fn long() -> ExitCode {
+/// Plays the long simulations of the DHT with `word` in their names, all at the same time.
+fn long(word: &str) -> ExitCode {
     let play = |(name, play): (&str, sim::dht::Long)| {
         let report = caught(0, play);
         let ending = line_of(&report);
@@ -90,7 +92,8 @@ fn long() -> ExitCode {
         report
     };
     let reports: Vec<Report> = std::thread::scope(|scope| {
-        let threads = sim::dht::LONG.map(|long| scope.spawn(move || play(long)));
+        let chosen = sim::dht::LONG.into_iter().filter(|(name, _)| name.contains(word));
+        let threads: Vec<_> = chosen.map(|long| scope.spawn(move || play(long))).collect();
         threads.into_iter().filter_map(|thread| thread.join().ok()).collect()
     });
     let broken = reports.iter().filter(|report| report.broken.is_some()).count();

@@ -10,7 +10,7 @@ use std::process::Command;
 use anyhow::{Context as _, Result, ensure};
 
 use super::table::MUTANTS;
-use super::{Kind, broken, limit};
+use super::{Kind, broken, dht_table, limit};
 use tasks::process::Launch;
 use tasks::report::Report;
 use tasks::workspace::{cargo, root, target};
@@ -35,6 +35,11 @@ pub(super) struct Mutant {
     pub(super) seed: u64,
 }
 
+/// Returns every mutant.
+fn all() -> impl Iterator<Item = &'static Mutant> {
+    MUTANTS.iter().chain(dht_table::MUTANTS)
+}
+
 impl Mutant {
     /// Returns in what the bug shows.
     fn kind(&self) -> Kind {
@@ -49,8 +54,7 @@ impl Mutant {
 
 /// Plays each mutant with `named` in its name, and prints a table.
 pub(super) fn run(named: &str) -> Result<()> {
-    let chosen: Vec<&Mutant> =
-        MUTANTS.iter().filter(|mutant| mutant.name.contains(named)).collect();
+    let chosen: Vec<&Mutant> = all().filter(|mutant| mutant.name.contains(named)).collect();
     ensure!(!chosen.is_empty(), "no mutant has {named:?} in its name");
     let copy = Copy::make()?;
     let mut report = Report::new(&["mutant", "seed"]);
@@ -187,7 +191,7 @@ mod tests {
     /// Every bug can still be planted.
     #[test]
     fn each_text_is_in_its_file_once() {
-        for mutant in MUTANTS {
+        for mutant in all() {
             let text = fs::read_to_string(root().join(mutant.file)).unwrap_or_default();
             let count = text.matches(mutant.before).count();
             assert_eq!(count, 1, "{}: {}: {:?}", mutant.name, mutant.file, mutant.before);
@@ -197,8 +201,8 @@ mod tests {
 
     #[test]
     fn names_of_mutants_are_unique() {
-        let names: BTreeSet<&str> = MUTANTS.iter().map(|mutant| mutant.name).collect();
-        assert_eq!(names.len(), MUTANTS.len());
+        let names: BTreeSet<&str> = all().map(|mutant| mutant.name).collect();
+        assert_eq!(names.len(), all().count());
         assert!(names.len() >= 15);
     }
 

@@ -218,7 +218,8 @@ impl Dht {
             return;
         }
         let is_first = self.schedule.refreshes[at] == 0;
-        let joins = is_first || overlay.is_thin();
+        // Lookups for our id alone would find the same neighbours again and again.
+        let joins = is_first || overlay.is_thin() && self.schedule.refreshes[at].is_multiple_of(2);
         let target = if joins { overlay.id() } else { overlay.table.thin_target(&mut self.rng) };
         let mut walk = Lookup::new(target, false);
         if !overlay.seed(&mut walk) {

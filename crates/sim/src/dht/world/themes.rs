@@ -52,6 +52,11 @@ impl World {
         let reader = self.net.add(config, Nat::None);
         self.introduce(reader);
         self.net.run(MINUTE)?;
+        if let Some(to) = self.net.nodes[reader].addresses[0] {
+            let query = hostile::query(b"ro", NodeId([1; 20]), ::dht::message::Method::Ping);
+            let from = hostile::nowhere(&mut self.rng);
+            self.net.post_all(vec![(from, to, query); 3]);
+        }
         let all = self.live(|_, _| true);
         let new = self.live(|_, node| node.started >= start);
         let by = self.pick(&new)?;
@@ -156,6 +161,10 @@ impl World {
         let one = self.pick(&all)?;
         let stay: Vec<usize> = all.iter().copied().filter(|index| *index != one).collect();
         let by = self.pick(&stay)?;
+        let count = |world: &Self| -> usize {
+            all.iter().map(|index| world.net.nodes[*index].dht.node_count()).sum()
+        };
+        let before = count(self);
         self.net.is_down = is_for_all;
         self.net.nodes[one].is_online = false;
         self.net.nodes[one].knows_offline = self.rng.chance(50);
@@ -167,6 +176,10 @@ impl World {
                 self.net.with(lost, |dht, now| dht.find_peers(now, hash, ::dht::Announce::No));
             self.net.run(MINUTE)?;
             self.net.look_up(&[(lost, key)])?;
+        }
+        let after = count(self);
+        if after * 10 < before * 9 {
+            return Err(format!("an outage leaves {after} of {before} nodes in the tables"));
         }
         let hash = self.hash();
         let earlier = if is_for_all { None } else { Some(self.announce(by, hash)?) };
@@ -230,11 +243,17 @@ impl World {
     /// The addresses of some nodes change, while liars say that everybody is at another one.
     fn change_addresses(&mut self) -> Result<(), Broken> {
         let claimed = hostile::nowhere(&mut self.rng);
-        let liars = self.rng.within(1..8);
-        for number in 0..liars {
-            let address = ([200, number as u8, 1, 1], 6881).into();
-            self.plant(address, Manner::Voter(claimed));
+        let liars: Vec<std::net::SocketAddr> =
+            (0..self.rng.within(1..8) as u8).map(|net| ([200, net, 1, 1], 6881).into()).collect();
+        for liar in &liars {
+            self.plant(*liar, Manner::Voter(claimed));
         }
+        // A node that hears the liars first.
+        let config = Config { v4: true, v6: false, ..self.config() };
+        let new = self.net.add(config, Nat::None);
+        liars.iter().for_each(|liar| self.net.introduce(new, *liar));
+        self.net.run(2 * SECOND)?;
+        self.introduce(new);
         self.net.run(2 * MINUTE)?;
         let all = self.live(|index, node| index > 0 && node.addresses[0].is_some());
         let moving: Vec<usize> = all.into_iter().filter(|_| self.rng.chance(10)).collect();

@@ -155,11 +155,12 @@ impl World {
                 self.net.add_hostile(hostile::Hostile::new(id, address, manner))
             })
             .collect();
-        let seconds = if self.rng.chance(30) { 720 } else { 60 };
+        // Long enough for more torrents than an address may have, or for tokens to be too old.
+        let seconds = if self.rng.chance(30) { 750 } else { 120 };
         for second in 0..seconds {
-            let is_busy = !(60..=690).contains(&second);
+            let is_busy = !(120..720).contains(&second);
             for storer in storers.iter().filter(|_| is_busy) {
-                let sent = self.net.hostiles[*storer].store(to, 4, &mut self.rng);
+                let sent = self.net.hostiles[*storer].store(to, 2, &mut self.rng);
                 self.net.post_all(sent);
             }
             self.tick()?;
