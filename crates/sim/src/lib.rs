@@ -1,5 +1,5 @@
 //! Simulates whole swarms: the real `session::engine` and `piece_store` on a virtual clock, a
-//! virtual network and virtual disks. Development only.
+//! virtual network and virtual disks. [`dht`] simulates networks of DHT nodes. Development only.
 //!
 //! In scope: drawing a scenario from a seed, playing it, checking every rule meanwhile.
 //! Out of scope: sockets, threads, HTTP and TLS, which the loopback suites test.

@@ -51,6 +51,13 @@ pub(super) const MUTANTS: &[Mutant] = &[
         seed: 0,
     },
     Mutant {
+        name: "dht: a read-only node answers",
+        file: "crates/dht/src/dht/answers.rs",
+        before: "own.filter(|own| !self.read_only && *own != query.id)",
+        after: "own.filter(|own| *own != query.id)",
+        seed: 18,
+    },
+    Mutant {
         name: "dht: any token is good",
         file: "crates/dht/src/tokens.rs",
         before: "given.len() == TOKEN_LENGTH && given == expected",
@@ -84,6 +91,27 @@ pub(super) const MUTANTS: &[Mutant] = &[
         before: "while self.peers >= MAX_PEERS || !is_known && self.swarms.len() >= MAX_HASHES {",
         after: "while self.peers >= MAX_PEERS {",
         seed: 5,
+    },
+    Mutant {
+        name: "dht: an address may announce any number of torrents",
+        file: "crates/dht/src/peer_store.rs",
+        before: "if self.hashes_of(peer) >= HASHES_AN_ADDRESS {",
+        after: "if false {",
+        seed: 31,
+    },
+    Mutant {
+        name: "dht: a liar moves a node",
+        file: "crates/dht/src/votes.rs",
+        before: "(count >= MIN_VOTERS && count * 3 >= self.votes.len() * 2)",
+        after: "(count >= 1)",
+        seed: 14,
+    },
+    Mutant {
+        name: "dht: the id does not follow the address",
+        file: "crates/dht/src/dht/replies.rs",
+        before: "if !overlay.id().is_compliant(ip) {",
+        after: "if false {",
+        seed: 2,
     },
     Mutant {
         name: "dht: nodes behind NATs are named",
@@ -156,5 +184,26 @@ pub(super) const MUTANTS: &[Mutant] = &[
         before: "            swarm.values(asker, noseed, start as usize, limit, out);\n",
         after: "            swarm.values(asker, true, start as usize, limit, out);\n",
         seed: 32,
+    },
+    Mutant {
+        name: "dht: an outage is held against nodes",
+        file: "crates/dht/src/dht/replies.rs",
+        before: "let counts = !self.schedule.is_offline(now);",
+        after: "let counts = true;",
+        seed: 36,
+    },
+    Mutant {
+        name: "dht: contacts are not asked again",
+        file: "crates/dht/src/dht/maintenance.rs",
+        before: "            overlay.retry_contacts();\n",
+        after: "",
+        seed: 34,
+    },
+    Mutant {
+        name: "dht: saved nodes are not asked",
+        file: "crates/dht/src/dht/overlay.rs",
+        before: "self.saved.iter().chain(&self.known)",
+        after: "self.known.iter()",
+        seed: 12,
     },
 ];

@@ -24,6 +24,8 @@ const ADDRESS_TIME: Duration = Duration::from_secs(15 * 60);
 /// From how many nodes on a network is large enough for that. Eight networks have to vote, each of
 /// which needs a node.
 const ENOUGH_VOTERS: usize = 20;
+/// How long a peer is stored, and a little more.
+const PEER_LIFETIME: Duration = Duration::from_secs(47 * 60);
 /// The most lookups at a time.
 const PARALLEL: usize = 8;
 
@@ -95,6 +97,9 @@ impl World {
             let text = format!("{theme:?}");
             self.net.trace.remark(self.net.now, "", &text);
             self.happen(theme)?;
+        }
+        if self.rng.chance(15) {
+            self.net.run(PEER_LIFETIME)?;
         }
         self.look_for_old(&first)?;
         self.check_addresses()

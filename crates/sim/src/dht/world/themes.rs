@@ -157,8 +157,14 @@ impl World {
     /// One node, or all, have no network for a while, and use the DHT meanwhile.
     fn lose_network(&mut self) -> Result<(), Broken> {
         let is_for_all = self.rng.chance(50);
+        if self.rng.chance(50) {
+            self.join(1, Nat::PortRestricted)?;
+            self.net.run(2 * MINUTE)?;
+        }
         let all = self.live(|_, _| true);
-        let one = self.pick(&all)?;
+        // One that nobody can send anything unasked, if there is one.
+        let hidden = self.live(|_, node| node.nat != Nat::None);
+        let one = self.pick(if hidden.is_empty() { &all } else { &hidden })?;
         let stay: Vec<usize> = all.iter().copied().filter(|index| *index != one).collect();
         let by = self.pick(&stay)?;
         let count = |world: &Self| -> usize {
