@@ -67,12 +67,7 @@ impl Transfer {
     pub(crate) fn start(mut config: SessionConfig, output: &Output) -> Result<Self, Failure> {
         let signal = signals::first_signal().or_fail(Class::Failure, "cannot watch for signals")?;
         let dht_file = match (&mut config.dht, &config.state_dir) {
-            (Some(dht), Some(state_dir)) => {
-                let file = DhtFile::take(state_dir);
-                // Another process that has the file has the ids in it.
-                (dht.state, dht.new_ids) = (DhtFile::peek(state_dir), file.is_none());
-                file
-            }
+            (Some(dht), Some(state_dir)) => DhtFile::take_for(dht, state_dir),
             _ => None,
         };
         let session = Session::start(&config).map_err(|error| setup::start_failure(&error))?;

@@ -34,7 +34,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
     let mut buffer = [0; 2048];
     loop {
-        while let Some(transmit) = dht.poll_transmit(start.elapsed()) {
+        while let Some(transmit) = dht.poll_transmit() {
             socket.send_to(transmit.bytes, transmit.to)?;
         }
         match socket.recv_from(&mut buffer) {

@@ -7,6 +7,7 @@ use std::time::Duration;
 use rand::Rng;
 
 use crate::NodeId;
+use crate::node_id::NodeInfo;
 
 /// The most queries that wait for an answer.
 pub const MAX_CALLS: usize = 512;
@@ -41,7 +42,7 @@ pub(crate) struct Call<P> {
 
 impl<P> Call<P> {
     /// Returns the node that was asked, if its id is known.
-    pub(crate) fn named(&self) -> Option<(NodeId, SocketAddr)> {
+    pub(crate) fn node(&self) -> Option<NodeInfo> {
         self.expected.map(|id| (id, self.to))
     }
 }

@@ -424,7 +424,7 @@ impl Node {
 
     fn send(&mut self) {
         let now = self.now();
-        while let Some(transmit) = self.dht.poll_transmit(now) {
+        while let Some(transmit) = self.dht.poll_transmit() {
             let to = transmit.to;
             self.first_sent.get_or_insert(now);
             if !self.datagrams.send(to, transmit.bytes) {
@@ -435,11 +435,7 @@ impl Node {
 
     /// Takes nodes whose addresses are known, and has the names of others looked up.
     fn take_nodes(&mut self, found: Found) {
-        let now = self.now();
-        found.nodes.into_iter().for_each(|address| self.dht.handle_node(now, address));
-        if !found.routers.is_empty() {
-            self.dht.handle_routers(now, &found.routers);
-        }
+        found.pass_to(&mut self.dht, self.started.elapsed());
         while let Some(host) = self.names.poll_name() {
             self.resolve(host);
         }

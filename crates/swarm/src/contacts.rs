@@ -171,13 +171,13 @@ impl Contacts {
         is_theirs
     }
 
-    /// Uses only what the torrent's own trackers say from now on. These trackers are strangers: if
-    /// there are any, nobody knows which of the addresses they gave.
-    pub(crate) fn set_private(&mut self, now: Duration, strangers: &[String]) -> Vec<Output> {
+    /// Uses only what the torrent's own trackers say from now on. The `further` trackers are not the
+    /// torrent's own: if there are any, nobody knows which of the addresses they gave.
+    pub(crate) fn set_private(&mut self, now: Duration, further: &[String]) -> Vec<Output> {
         self.private = true;
-        let all = !strangers.is_empty();
+        let all = !further.is_empty();
         self.addresses.forget(|_, source| all || source != Source::Tracker);
-        if all { self.trackers.drop_all(now, strangers) } else { Vec::new() }
+        if all { self.trackers.drop_all(now, further) } else { Vec::new() }
     }
 
     /// Whether only addresses that a tracker gave are used.

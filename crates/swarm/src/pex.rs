@@ -21,7 +21,7 @@ const FIRST_PEX: Duration = Duration::from_secs(5);
 /// How many peers a message adds at most, and how many it drops (BEP 11).
 pub(crate) const PEX_ENTRIES: usize = 50;
 /// How often a peer may send a message, after [`PEX_BURST`] of them.
-const PEX_RATE: Duration = Duration::from_secs(45);
+const PEX_GAP: Duration = Duration::from_secs(45);
 /// How many messages a peer may send at once.
 const PEX_BURST: u32 = 3;
 /// How many messages beyond that are ignored. Then they are a broken rule.
@@ -113,10 +113,10 @@ impl PexPeer {
 
     /// Whether a message that arrives now is read.
     fn allows(&mut self, now: Duration) -> bool {
-        let burst = PEX_RATE * (PEX_BURST - 1);
+        let burst = PEX_GAP * (PEX_BURST - 1);
         let allowed = self.allowed_at <= now + burst;
         if allowed {
-            self.allowed_at = self.allowed_at.max(now) + PEX_RATE;
+            self.allowed_at = self.allowed_at.max(now) + PEX_GAP;
         } else {
             self.ignored += 1;
         }

@@ -88,16 +88,23 @@ pub(super) const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "dht: the store of peers has no limit",
         file: "crates/dht/src/peer_store.rs",
-        before: "while self.peers >= MAX_PEERS || !is_known && self.swarms.len() >= MAX_HASHES {",
+        before: "while self.peers >= MAX_PEERS || !is_known && self.torrents.len() >= MAX_TORRENTS {",
         after: "while self.peers >= MAX_PEERS {",
         seed: 5,
     },
     Mutant {
         name: "dht: an address may announce any number of torrents",
         file: "crates/dht/src/peer_store.rs",
-        before: "if self.hashes_of(peer) >= HASHES_AN_ADDRESS {",
+        before: "if self.torrents_of(peer) >= TORRENTS_PER_ADDRESS {",
         after: "if false {",
         seed: 31,
+    },
+    Mutant {
+        name: "dht: peers are kept for ever",
+        file: "crates/dht/src/peer_store.rs",
+        before: "const PEER_LIFETIME: Duration = Duration::from_secs(45 * 60);",
+        after: "const PEER_LIFETIME: Duration = Duration::from_secs(450 * 60);",
+        seed: 9999,
     },
     Mutant {
         name: "dht: a liar moves a node",
@@ -116,8 +123,8 @@ pub(super) const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "dht: nodes behind NATs are named",
         file: "crates/dht/src/dht/overlay.rs",
-        before: "const ASKER_PAUSE: Duration = Duration::from_secs(90);",
-        after: "const ASKER_PAUSE: Duration = Duration::from_secs(1);",
+        before: "const CHECK_DELAY: Duration = Duration::from_secs(90);",
+        after: "const CHECK_DELAY: Duration = Duration::from_secs(1);",
         seed: 2,
     },
     Mutant {
@@ -139,15 +146,15 @@ pub(super) const MUTANTS: &[Mutant] = &[
         file: "crates/dht/src/dht.rs",
         before: "            self.counters.unmatched += 1;\n            return;\n",
         after: "            self.counters.unmatched += 1;
-            self.add_contact(from, Origin::Peer);
+            self.add_hint(from, Origin::Peer);
             return self.pump(now);\n",
         seed: 82,
     },
     Mutant {
         name: "dht: lookups have no limit",
         file: "crates/dht/src/dht.rs",
-        before: "if running < MAX_LOOKUPS {\n            let key",
-        after: "if running < 99 * MAX_LOOKUPS {\n            let key",
+        before: "self.running_lookups() < MAX_LOOKUPS",
+        after: "self.running_lookups() < 99 * MAX_LOOKUPS",
         seed: 59,
     },
     Mutant {
@@ -173,16 +180,16 @@ pub(super) const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "dht: Sybils of one network fill the space",
-        file: "crates/dht/src/lookup.rs",
-        before: "const NODES_PER_NET: usize = 2;",
-        after: "const NODES_PER_NET: usize = 99;",
+        file: "crates/dht/src/walk.rs",
+        before: "let (diverse, deferred) = self.scan(true, busy);",
+        after: "let (diverse, deferred) = self.scan(false, busy);",
         seed: 10,
     },
     Mutant {
         name: "dht: peers are not named",
         file: "crates/dht/src/peer_store.rs",
-        before: "            swarm.values(asker, noseed, start as usize, limit, out);\n",
-        after: "            swarm.values(asker, true, start as usize, limit, out);\n",
+        before: "            torrent.values(asker, noseed, start as usize, limit, out);\n",
+        after: "            torrent.values(asker, true, start as usize, limit, out);\n",
         seed: 32,
     },
     Mutant {
@@ -195,15 +202,22 @@ pub(super) const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "dht: contacts are not asked again",
         file: "crates/dht/src/dht/maintenance.rs",
-        before: "            overlay.retry_contacts();\n",
+        before: "            overlay.retry_hints();\n",
         after: "",
         seed: 34,
     },
     Mutant {
+        name: "dht: an outage lasts longer than it does",
+        file: "crates/dht/src/dht/overlay.rs",
+        before: "const MAX_OUTAGE_HOLD: Duration = Duration::from_secs(60);",
+        after: "const MAX_OUTAGE_HOLD: Duration = Duration::from_secs(60 * 60);",
+        seed: 23,
+    },
+    Mutant {
         name: "dht: saved nodes are not asked",
         file: "crates/dht/src/dht/overlay.rs",
-        before: "self.saved.iter().chain(&self.known)",
-        after: "self.known.iter()",
+        before: "        self.saved.iter().chain(&self.reported)\n",
+        after: "        self.reported.iter()\n",
         seed: 12,
     },
 ];

@@ -87,16 +87,12 @@ impl<F> Engine<F> {
         };
         let seed = swarm.pieces().is_some_and(|pieces| pieces.have().is_full());
         let port = self.config.listen_port;
-        let (announce, hints) = match &torrent.add.description {
-            Description::Link(link) => (Announce::No, link.dht_nodes.clone()),
-            Description::Metainfo(metainfo) => {
-                let nodes = metainfo.nodes().iter().map(|it| format!("{}:{}", it.host, it.port));
-                let is_announced = port > 1 && torrent.add.announce && swarm.pieces().is_some();
-                let port = Announce::Port { port, seed };
-                (if is_announced { port } else { Announce::No }, nodes.collect())
-            }
-        };
-        dht.want(self.now, key, torrent.info_hash(), announce, hints);
+        let description = &torrent.add.description;
+        let has_metadata = description.metainfo().is_some();
+        let is_announced =
+            has_metadata && port > 1 && torrent.add.announce && swarm.pieces().is_some();
+        let announce = if is_announced { Announce::Port { port, seed } } else { Announce::No };
+        dht.want(self.now, key, torrent.info_hash(), announce, description.dht_nodes());
     }
 
     /// A peer's node of the DHT listens on this UDP port (BEP 5, "PORT").
@@ -128,7 +124,7 @@ impl<F> Engine<F> {
         while let Some(host) = dht.poll_name() {
             self.actions.push_back(Action::Resolve { host, of_peer: false });
         }
-        while let Some((to, bytes)) = dht.poll_transmit(self.now) {
+        while let Some((to, bytes)) = dht.poll_transmit() {
             self.actions.push_back(Action::Datagram { to, bytes });
         }
         while let Some((torrent, peers)) = self.dht.as_mut().and_then(|dht| dht.poll_peers()) {

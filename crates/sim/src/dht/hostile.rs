@@ -210,6 +210,6 @@ pub(super) fn reply(
 
 pub(super) fn encode(transaction: &[u8], body: Body<'_>, ip: Option<SocketAddr>) -> Vec<u8> {
     let mut out = Vec::new();
-    Message { transaction, body, ip, read_only: false, version: None }.encode(&mut out);
+    Message { ip, ..Message::new(transaction, body) }.encode(&mut out);
     out
 }

@@ -287,7 +287,7 @@ impl Net {
             }
         }
         let mut sent = Vec::new();
-        while let Some(transmit) = node.dht.poll_transmit(now) {
+        while let Some(transmit) = node.dht.poll_transmit() {
             sent.push((transmit.to, transmit.bytes.to_vec()));
         }
         if let Some(timer) = node.timer.take() {

@@ -96,7 +96,7 @@ fn query(number: u32) -> Vec<u8> {
         _ => Method::GetPeers { info_hash: InfoHashV1(target), want, noseed: false, scrape: false },
     };
     let body = Body::Query(Query { id: NodeId(hash("asker", 0)), method });
-    let message = Message { transaction: b"tt", body, ip: None, read_only: false, version: None };
+    let message = Message::new(b"tt", body);
     let mut out = Vec::new();
     message.encode(&mut out);
     out

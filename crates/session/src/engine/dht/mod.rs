@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use bt_types::InfoHashV1;
-use dht::{Announce, Config, Dht, Event, LookupKey, State};
+use dht::{Announce, Config, Dht, Event, LookupKey, SavedState};
 use piece_store::TorrentKey;
 use rand::{Rng, RngExt as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
@@ -159,8 +159,8 @@ impl DhtClient {
     }
 
     /// The next datagram to send.
-    pub(super) fn poll_transmit(&mut self, now: Duration) -> Option<(SocketAddr, Vec<u8>)> {
-        let transmit = self.node.as_mut()?.poll_transmit(now)?;
+    pub(super) fn poll_transmit(&mut self) -> Option<(SocketAddr, Vec<u8>)> {
+        let transmit = self.node.as_mut()?.poll_transmit()?;
         Some((transmit.to, transmit.bytes.to_vec()))
     }
 
@@ -197,7 +197,7 @@ impl DhtClient {
     }
 
     /// Returns what the next launch should know, if the node has started.
-    pub(super) fn save(&self) -> Option<State> {
+    pub(super) fn save(&self) -> Option<SavedState> {
         self.node.as_ref().map(|node| node.save())
     }
 
@@ -212,10 +212,8 @@ impl DhtClient {
     }
 
     fn take_nodes(&mut self, now: Duration, found: node_names::Found) {
-        let Some(node) = &mut self.node else { return };
-        found.nodes.into_iter().for_each(|address| node.handle_node(now, address));
-        if !found.routers.is_empty() {
-            node.handle_routers(now, &found.routers);
+        if let Some(node) = &mut self.node {
+            found.pass_to(node, now);
         }
     }
 
