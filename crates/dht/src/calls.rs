@@ -111,6 +111,11 @@ impl<P: Clone> Calls<P> {
         self.remove(transaction)
     }
 
+    /// Whether a call for which `is_like` holds may be answered within the short timeout.
+    pub(crate) fn any_fresh(&self, is_like: impl Fn(&Call<P>) -> bool) -> bool {
+        self.calls.values().any(|call| call.stage == Stage::Fresh && is_like(call))
+    }
+
     /// Forgets a call.
     pub(crate) fn remove(&mut self, transaction: u32) -> Option<Call<P>> {
         let call = self.calls.remove(&transaction)?;

@@ -33,6 +33,10 @@ const UNPROVEN_NAMED: usize = 3;
 const MAX_STORES: usize = 2 * K;
 /// How many of them have ids that fit their addresses, if there are enough (BEP 42).
 const COMPLIANT_STORES: usize = 6;
+/// How many nodes whose ids fit their addresses are asked, if there are enough, before a walk ends
+/// that stores nothing. Whoever has many addresses can choose ids next to a target for all of them,
+/// but not such ids.
+const COMPLIANT_READS: usize = 4;
 
 /// The walk.
 #[derive(Debug)]
@@ -54,6 +58,8 @@ struct Candidate {
     informant: Option<SocketAddr>,
     /// Whether it answered with another id than the one it was named with.
     is_misnamed: bool,
+    /// Whether the id fits the address.
+    is_compliant: bool,
     state: CandidateState,
 }
 
@@ -64,6 +70,11 @@ impl Candidate {
 
     fn has_answered(&self) -> bool {
         matches!(self.state, CandidateState::Answered { .. })
+    }
+
+    /// Whether the value is stored at it, or is about to be.
+    fn is_store(&self) -> bool {
+        matches!(&self.state, CandidateState::Answered { store, .. } if *store != StoreState::No)
     }
 }
 
@@ -128,13 +139,22 @@ impl Walk {
             address,
             informant,
             is_misnamed: false,
+            is_compliant: id.is_compliant(address.ip()),
             state: CandidateState::New,
         });
         if self.candidates.len() > MAX_CANDIDATES {
-            let worst = self.worst(|_| true).unwrap_or(MAX_CANDIDATES);
+            let worst = self.worst(|_| true).unwrap_or_else(|| self.farthest());
             return !self.candidates.remove(worst).is((id, address));
         }
         true
+    }
+
+    /// Returns the farthest node of those whose ids fit their addresses, or of the others, whichever
+    /// are more: neither displace the other kind.
+    fn farthest(&self) -> usize {
+        let are_most_compliant = 2 * self.count(|other| other.is_compliant) > MAX_CANDIDATES;
+        let is_of_most = |other: &Candidate| other.is_compliant == are_most_compliant;
+        self.candidates.iter().rposition(is_of_most).unwrap_or(MAX_CANDIDATES)
     }
 
     fn insert(&mut self, candidate: Candidate) {
@@ -196,21 +216,27 @@ impl Walk {
         self.tried >= MAX_LOOKUP_QUERIES
     }
 
-    /// Goes through the candidates up to the last one of the [`K`] closest. With `diverse`, nodes of
-    /// different networks count, and neither nodes of networks that have answered already are asked,
+    /// Goes through the candidates up to the last one of the [`K`] closest, and of the closest whose
+    /// ids fit their addresses. With `diverse`, nodes of different networks count, and neither nodes of networks that have answered already are asked,
     /// nor those that an untrustworthy node named. Returns whether there are such nodes, too.
     fn scan(&self, diverse: bool, busy: &[NodeInfo]) -> (Progress, bool) {
         let mut progress = Progress { next: None, is_settled: true, is_done: true };
         let mut nets: Vec<Group> = Vec::with_capacity(2 * K);
-        let (mut counted, mut asked, mut deferred) = (0, 0, false);
+        let needed = if self.needs_token { COMPLIANT_STORES } else { COMPLIANT_READS };
+        let (mut counted, mut compliant, mut asked, mut deferred) = (0, 0, 0, false);
         for candidate in &self.candidates {
+            if counted >= K && !candidate.is_compliant {
+                continue;
+            }
             let group = wide_net(candidate.address);
             let of_net = nets.iter().filter(|other| **other == group).count();
             match &candidate.state {
                 CandidateState::Answered { token, .. } if token.is_some() || !self.needs_token => {
-                    counted += usize::from(!diverse || of_net == 0);
+                    let counts = !diverse || of_net == 0;
+                    counted += usize::from(counts);
+                    compliant += usize::from(counts && candidate.is_compliant);
                     nets.push(group);
-                    if counted == K {
+                    if counted >= K && compliant >= needed {
                         return (progress, false);
                     }
                 }
@@ -242,7 +268,7 @@ impl Walk {
                 | CandidateState::Failed => {}
             }
         }
-        (progress, deferred)
+        (progress, deferred && counted < K)
     }
 
     /// Whether a node of the same /24 (IPv6: /64) has answered.
@@ -316,6 +342,7 @@ impl Walk {
             // A correct entry of this node is superfluous now.
             self.candidates.retain(|other| !other.is((id, candidate.address)));
             (candidate.id, candidate.is_misnamed) = (id, true);
+            candidate.is_compliant = id.is_compliant(candidate.address.ip());
         }
         let token = token.filter(|_| self.needs_token).map(Box::from);
         candidate.state = CandidateState::Answered { token, store: StoreState::No };
@@ -323,37 +350,48 @@ impl Walk {
     }
 
     /// Returns a node to store at, and its token: the closest that gave one, [`ASKED_PER_WIDE_NET`] of a /16
-    /// (IPv6: /48) at most, until [`K`] networks are reached and enough ids fit their addresses. Those
-    /// of fewer networks make up for missing ones.
+    /// (IPv6: /48) at most, until [`K`] networks are reached, and then the closest whose ids fit their
+    /// addresses, until these are enough. Nodes with other ids make up for missing ones of those, and
+    /// nodes of fewer networks for missing networks.
     pub(crate) fn next_store(&self) -> Option<(NodeInfo, &[u8])> {
-        self.next_store_of(ASKED_PER_WIDE_NET, MAX_STORES)
-            .unwrap_or_else(|found| if found < K { self.next_store_of(K, K).ok()? } else { None })
+        self.next_store_of(ASKED_PER_WIDE_NET, MAX_STORES, true)
+            .or_else(|_| self.next_store_of(ASKED_PER_WIDE_NET, MAX_STORES, false))
+            .unwrap_or_else(
+                |found| {
+                    if found < K { self.next_store_of(K, K, false).ok()? } else { None }
+                },
+            )
     }
 
-    /// The same with `per_net` nodes of a network and `most` in all. Returns how many there are if
-    /// they do not suffice.
+    /// The same with `per_net` nodes of a network and `most` in all. With `chosen`, nodes whose ids do
+    /// not fit their addresses are left out once there are [`K`] networks. Returns how many there are
+    /// if they do not suffice.
     fn next_store_of(
         &self,
         per_net: usize,
         most: usize,
+        chosen: bool,
     ) -> Result<Option<(NodeInfo, &[u8])>, usize> {
+        let has_room = self.count(Candidate::is_store) < most;
         let mut stores: Vec<Group> = Vec::with_capacity(most);
         let (mut nets, mut compliant) = (0, 0);
-        for Candidate { id, address, state, .. } in &self.candidates {
-            let CandidateState::Answered { token: Some(token), store } = state else { continue };
-            let group = wide_net(*address);
+        for candidate in &self.candidates {
+            let CandidateState::Answered { token: Some(token), store } = &candidate.state else {
+                continue;
+            };
+            let group = wide_net(candidate.address);
             let of_net = stores.iter().filter(|other| **other == group).count();
-            if of_net >= per_net {
+            if of_net >= per_net || chosen && nets >= K && !candidate.is_compliant {
                 continue;
             }
             if *store == StoreState::No {
-                return Ok(Some(((*id, *address), token)));
+                let next = ((candidate.id, candidate.address), &token[..]);
+                return Ok(has_room.then_some(next));
             }
             stores.push(group);
             nets += usize::from(of_net == 0);
-            compliant += usize::from(id.is_compliant(address.ip()));
-            let is_enough = nets >= K && compliant >= COMPLIANT_STORES;
-            if is_enough || stores.len() == most {
+            compliant += usize::from(candidate.is_compliant);
+            if nets >= K && compliant >= COMPLIANT_STORES {
                 return Ok(None);
             }
         }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::address::{host, is_local};
 use crate::node_id::NodeInfo;
 use crate::saved_state::SAVED_NODES;
-use crate::table::{Closest, K, Table};
+use crate::table::{Closest, K, Node, Table};
 use crate::votes::Votes;
 use crate::walk::Walk;
 use crate::{Family, NodeId};
@@ -139,14 +139,18 @@ impl Overlay {
         self.table.len() == 0 && self.unverified().next().is_none() && self.hints.is_empty()
     }
 
-    /// Adds the closest nodes that `walk` does not know. Returns whether there were any.
+    /// Adds the closest nodes that `walk` does not know, and the closest whose ids fit their addresses.
+    /// Returns whether there were any.
     pub(super) fn seed(&self, walk: &mut Walk) -> bool {
         let target = walk.target();
-        let mut found = Closest::default();
-        self.table.closest(&target, |_| true, &mut found);
-        let mut added = 0;
-        for node in found.iter() {
-            added += usize::from(walk.add((node.id, node.address), None));
+        let (mut found, mut added) = (Closest::default(), 0);
+        for compliant_only in [false, true] {
+            let is_wanted =
+                |node: &Node| !compliant_only || node.id.is_compliant(node.address.ip());
+            self.table.closest(&target, is_wanted, &mut found);
+            for node in found.iter() {
+                added += usize::from(walk.add((node.id, node.address), None));
+            }
         }
         if added == 0 {
             // Nodes that never answered are asked only when those that did are not enough.

@@ -7,6 +7,7 @@ use super::Dht;
 use super::overlay::{Hint, Origin, Overlay};
 use super::replies::Purpose;
 use crate::address::{FAMILIES, is_usable};
+use crate::calls::Call;
 #[cfg(feature = "items")]
 use crate::items::ItemLookup;
 use crate::lookup::{Lookup, LookupKind};
@@ -73,6 +74,11 @@ impl Wait {
         self.add(until);
         self.is_over = true;
     }
+}
+
+/// Whether a query asks a hint of `family` which node is there, and for its neighbours.
+fn is_to_hint(call: &Call<Purpose>, family: Family) -> bool {
+    matches!(call.purpose, Purpose::Hint { .. }) && Family::of(call.to) == family
 }
 
 impl Dht {
@@ -188,12 +194,16 @@ impl Dht {
         if !progress.is_settled {
             return Step::Waits;
         }
-        if walk.closest().count() < K
-            && !walk.is_exhausted()
-            && let Some(overlay) = &self.overlays[family.index()]
-            && overlay.seed(walk)
-        {
-            return Step::Progress;
+        if walk.closest().count() < K && !walk.is_exhausted() {
+            if let Some(overlay) = &self.overlays[family.index()]
+                && overlay.seed(walk)
+            {
+                return Step::Progress;
+            }
+            // The first node to answer must not end a lookup that another hint would help.
+            if now < wakes_at && self.calls.any_fresh(|call| is_to_hint(call, family)) {
+                return Step::Waits;
+            }
         }
         if walk.is_empty() && !other_found && now < wakes_at {
             self.schedule.hasten(now, Some(wakes_at));

@@ -272,6 +272,36 @@ fn stores_reach_compliant_nodes() {
     assert_eq!(store(&mut walk).len(), K, "BEP 42 does not apply to local addresses");
 }
 
+/// A thousand Sybils in as many networks are nearest to the target, with ids that do not fit their
+/// addresses. The honest nodes are far away, and their ids fit.
+#[test]
+fn compliant_nodes_are_reached_behind_sybils() {
+    let mut rng = <rand_chacha::ChaCha8Rng as rand::SeedableRng>::seed_from_u64(1);
+    for (needs_token, expected) in [(true, COMPLIANT_STORES), (false, COMPLIANT_READS)] {
+        let mut walk = Walk::new(TARGET, needs_token);
+        let honest: Vec<_> = (1..=20)
+            .map(|number| SocketAddr::from(([45, number, 0, 1], 1)))
+            .map(|address| (NodeId::for_address(address.ip(), &mut rng), address))
+            .collect();
+        honest.iter().for_each(|named| _ = walk.add(*named, None));
+        for number in 0..1000_u16 {
+            let [high, low] = number.to_be_bytes();
+            let mut id = TARGET;
+            id.0[18..].copy_from_slice(&number.to_be_bytes());
+            walk.add((id, SocketAddr::from(([200 + high, low, 0, 1], 1))), None);
+        }
+        let asked = finish(&mut walk);
+        let of_honest = asked.iter().filter(|id| **id != 0).count();
+        assert_eq!((asked.len(), of_honest), (K + expected, expected));
+        let mut nearest: Vec<u8> = honest.iter().map(|(id, _)| id.0[0]).collect();
+        nearest.sort_unstable();
+        assert_eq!(asked[K..], nearest[..expected], "the nearest of them");
+        if needs_token {
+            assert_eq!(store(&mut walk), asked);
+        }
+    }
+}
+
 #[test]
 fn nodes_without_token_do_not_count() {
     let mut walk = walk(true, 1..=12);

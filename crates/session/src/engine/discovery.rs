@@ -10,6 +10,7 @@ use swarm::Source;
 
 use super::Engine;
 use super::action::Action;
+use super::dht::Found;
 use super::dial::canonical;
 use super::keys::LinkKey;
 use crate::config::Description;
@@ -127,8 +128,18 @@ impl<F> Engine<F> {
         while let Some((to, bytes)) = dht.poll_transmit() {
             self.actions.push_back(Action::Datagram { to, bytes });
         }
-        while let Some((torrent, peers)) = self.dht.as_mut().and_then(|dht| dht.poll_peers()) {
-            self.take_candidates(torrent, Source::Dht, &peers);
+        while let Some(found) = self.dht.as_mut().and_then(|dht| dht.poll_peers()) {
+            self.take_found(&found);
+        }
+    }
+
+    fn take_found(&mut self, found: &Found) {
+        let Some(informant) = found.informant else {
+            return self.take_candidates(found.torrent, Source::Dht, &found.peers);
+        };
+        if let Some(swarm) = self.torrents.running_swarm(found.torrent) {
+            let _kept = swarm.handle_node_peers(self.now, informant, &found.peers);
+            self.drain(found.torrent);
         }
     }
 

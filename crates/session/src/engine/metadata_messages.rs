@@ -144,6 +144,7 @@ impl<F> Engine<F> {
         let torrent = &mut self.torrents[key];
         let (metainfo, warnings) = torrent.set_metainfo(self.now, metainfo);
         let await_selection = torrent.add.await_selection;
+        self.end_attempts_to_strangers(key);
         self.seek_peers(key);
         self.send_hellos(key);
         self.emit(key, EventKind::MetadataReceived(metainfo));

@@ -38,18 +38,20 @@ enum When {
     Recovered,
     Nat,
     Sybils,
+    ManySybils,
     Polluted,
     Flooded,
 }
 
 /// The least shares in percent: over many seeds, and in each.
-const SHARES: [(When, &str, f64, f64); 8] = [
+const SHARES: [(When, &str, f64, f64); 9] = [
     (When::Quiet, "found in a quiet network", 99.0, 80.0),
     (When::Churn, "found while nodes come and go", 95.0, 60.0),
     (When::Saved, "found soon after a start with dead nodes", 95.0, 0.0),
     (When::Recovered, "found two minutes after an outage", 99.0, 80.0),
     (When::Nat, "found at and by nodes behind NATs", 98.0, 80.0),
     (When::Sybils, "found among Sybils of few networks", 99.0, 80.0),
+    (When::ManySybils, "found among Sybils of many networks", 95.0, 60.0),
     (When::Polluted, "found among polluters", 99.0, 80.0),
     (When::Flooded, "found while a node is flooded", 98.0, 80.0),
 ];

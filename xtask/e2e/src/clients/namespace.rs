@@ -22,6 +22,9 @@ const INSIDE: &str = "XTASK_INSIDE_NAMESPACE";
 pub const TRACKER: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 1);
 /// The address of bt-cli.
 pub const OURS: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 2);
+/// The first byte of the public addresses of programs that take part in a DHT. libtorrent takes
+/// 11.x, which belongs to a ministry of defence, for unused.
+const PUBLIC_NETWORK: u8 = 45;
 /// Two public addresses, as far as programs can tell.
 pub const PUBLIC: [Ipv4Addr; 2] = [Ipv4Addr::new(11, 77, 0, 1), Ipv4Addr::new(11, 77, 0, 2)];
 /// The last byte of the last address of a program.
@@ -131,7 +134,24 @@ pub fn add_addresses() -> Result<()> {
         ip(&["addr", "add", &format!("{address}/32"), "dev", "lo"])?;
     }
     // Any other address of 10.77.0.0/16 can be bound too: benchmarks have hundreds of peers.
-    ip(&["route", "add", "local", "10.77.0.0/16", "dev", "lo"])
+    ip(&["route", "add", "local", "10.77.0.0/16", "dev", "lo"])?;
+    ip(&["route", "add", "local", &format!("{PUBLIC_NETWORK}.0.0.0/8"), "dev", "lo"])
+}
+
+/// The addresses in the local network that [`add_lan`] adds.
+pub const LAN: [Ipv4Addr; 2] = [Ipv4Addr::new(10, 78, 0, 1), Ipv4Addr::new(10, 78, 0, 2)];
+
+/// Adds an interface for multicast, with the addresses of two machines.
+pub fn add_lan() -> Result<()> {
+    ip(&["link", "add", "lan0", "type", "veth", "peer", "name", "lan1"])?;
+    for end in ["lan0", "lan1"] {
+        ip(&["link", "set", end, "addrgenmode", "none"])?;
+        ip(&["link", "set", end, "up"])?;
+    }
+    for address in LAN {
+        ip(&["addr", "add", &format!("{address}/24"), "dev", "lan0"])?;
+    }
+    ip(&["route", "add", "239.192.0.0/16", "dev", "lan0"])
 }
 
 /// Adds the interface that nobody uses, and the default routes to it.

@@ -35,7 +35,16 @@ pub(super) struct DhtClient {
     last_had_peers: bool,
     /// The lookups that run, at most [`MAX_DHT_LOOKUPS`].
     lookups: BTreeMap<LookupKey, TorrentKey>,
-    found: VecDeque<(TorrentKey, Vec<SocketAddr>)>,
+    found: VecDeque<Found>,
+}
+
+/// Peers of a torrent that were found.
+#[derive(Debug)]
+pub(super) struct Found {
+    pub(super) torrent: TorrentKey,
+    /// The node that named them; `None` if that was our own.
+    pub(super) informant: Option<SocketAddr>,
+    pub(super) peers: Vec<SocketAddr>,
 }
 
 /// A torrent for which peers are wanted.
@@ -155,7 +164,7 @@ impl DhtClient {
             Lookup::Due(at) => self.unschedule(torrent, at),
             Lookup::Runs(key, _) => self.stop_lookup(key),
         }
-        self.found.retain(|(of, _)| *of != torrent);
+        self.found.retain(|found| found.torrent != torrent);
     }
 
     /// The next datagram to send.
@@ -170,7 +179,7 @@ impl DhtClient {
     }
 
     /// The next peers that were found.
-    pub(super) fn poll_peers(&mut self) -> Option<(TorrentKey, Vec<SocketAddr>)> {
+    pub(super) fn poll_peers(&mut self) -> Option<Found> {
         self.found.pop_front()
     }
 
@@ -228,7 +237,9 @@ impl DhtClient {
     fn take_events(&mut self, now: Duration) {
         while let Some(event) = self.node.as_mut().and_then(|node| node.poll_event()) {
             match event {
-                Event::Peers { lookup, addresses, .. } => self.handle_peers(lookup, addresses),
+                Event::Peers { lookup, from, addresses } => {
+                    self.handle_peers(lookup, from, addresses);
+                }
                 Event::Done { lookup, .. } => self.handle_done(now, lookup),
                 Event::RoutersWanted => {
                     let found = self.names.look_up_again();
@@ -241,13 +252,18 @@ impl DhtClient {
         }
     }
 
-    fn handle_peers(&mut self, lookup: LookupKey, addresses: Vec<SocketAddr>) {
+    fn handle_peers(
+        &mut self,
+        lookup: LookupKey,
+        informant: Option<SocketAddr>,
+        peers: Vec<SocketAddr>,
+    ) {
         let Some(torrent) = self.lookups.get(&lookup) else { return };
         if let Some(Wanted { lookup: Lookup::Runs(_, found), .. }) = self.torrents.get_mut(torrent)
         {
-            *found += addresses.len();
+            *found += peers.len();
         }
-        self.found.push_back((*torrent, addresses));
+        self.found.push_back(Found { torrent: *torrent, informant, peers });
     }
 
     fn handle_done(&mut self, now: Duration, lookup: LookupKey) {

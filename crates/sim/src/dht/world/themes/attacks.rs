@@ -17,9 +17,14 @@ const FLOOD: u32 = 10_000;
 const MANY_LOOKUPS: usize = 64;
 
 impl World {
-    /// Sybils of few networks, with ids next to a torrent, name each other.
+    /// Sybils of few or many networks, with ids next to a torrent, name each other.
     pub(super) fn eclipse(&mut self) -> Result<(), Broken> {
-        let (count, nets) = (self.rng.within(8..257), self.rng.within(1..5));
+        let count = self.rng.within(8..257);
+        let is_wide = self.rng.chance(30);
+        let (nets, when) = match is_wide {
+            true => (256, When::ManySybils),
+            false => (self.rng.within(1..5), When::Sybils),
+        };
         let hash = self.hash();
         let sybils: Vec<(NodeId, SocketAddr)> = (0..count)
             .map(|number: u64| {
@@ -45,7 +50,7 @@ impl World {
         let by = self.pick(&all)?;
         let torrent = [self.announce(by, hash)?];
         for _ in 0..4 {
-            self.find_all(When::Sybils, &torrent, &all)?;
+            self.find_all(when, &torrent, &all)?;
             self.tick()?;
         }
         Ok(())
