@@ -196,7 +196,7 @@ impl Dht {
     }
 
     /// A datagram to `address` could not be sent. After eight of a family in a row it sends nothing
-    /// there for 10 s, and for up to 10 min if that goes on.
+    /// there for 10 s, and for up to 1 min if that goes on, or 10 min if we know no node of the family.
     pub fn handle_send_failed(&mut self, now: Duration, address: SocketAddr) {
         self.budget.refund(now, address);
         if let Some(overlay) = self.overlay_mut(Family::of(address)) {

@@ -229,8 +229,10 @@ impl Dht {
         if self.lookups.values().any(|lookup| lookup.kind.is_own() && lookup.walks[at].is_some()) {
             return;
         }
-        let is_first = self.schedule.refresh[at].count == 0;
-        let joins = is_first || overlay.is_thin();
+        let count = self.schedule.refresh[at].count;
+        let is_first = count == 0;
+        // Lookups for our id alone would find the same neighbours again and again.
+        let joins = is_first || overlay.is_thin() && count.is_multiple_of(2);
         let target = if joins { overlay.id() } else { overlay.table.thin_target(&mut self.rng) };
         let mut walk = Walk::new(target, false);
         if !overlay.seed(&mut walk) {

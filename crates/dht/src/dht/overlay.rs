@@ -29,6 +29,8 @@ const MAX_REPORTED: usize = 400;
 const MAX_SEND_FAILURES: u32 = 8;
 const FIRST_HOLD: Duration = Duration::from_secs(10);
 const MAX_HOLD: Duration = Duration::from_secs(10 * 60);
+/// The same for a family that has worked: the network may come back at any moment.
+const MAX_OUTAGE_HOLD: Duration = Duration::from_secs(60);
 
 /// Who gave a hint; the most valuable first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -108,7 +110,8 @@ impl Overlay {
         self.hold.failures += 1;
         if self.hold.failures >= MAX_SEND_FAILURES && now >= self.hold.until {
             self.hold.until = now + self.hold.next;
-            self.hold.next = (2 * self.hold.next).min(MAX_HOLD);
+            let most = if self.table.len() == 0 { MAX_HOLD } else { MAX_OUTAGE_HOLD };
+            self.hold.next = (2 * self.hold.next).min(most);
         }
     }
 
