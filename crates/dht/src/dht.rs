@@ -63,6 +63,8 @@ pub struct Dht {
     /// Keeps digests of addresses from being predicted.
     secret: u64,
     overlays: [Option<Overlay>; 2],
+    /// Our ids before the last change, by which searches end that began with them.
+    former_ids: [Option<NodeId>; 2],
     calls: Calls<Purpose>,
     budget: SendBudget,
     throttle: Throttle,
@@ -107,6 +109,7 @@ impl Dht {
         Self {
             secret: rng.random(),
             overlays,
+            former_ids: [None; 2],
             calls: Calls::new(),
             budget: SendBudget::new(start, config.throttle),
             throttle: Throttle::new(start, rng.random(), config.throttle),

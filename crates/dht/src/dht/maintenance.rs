@@ -217,13 +217,17 @@ impl Dht {
         if self.searches.values().any(|search| search.goal.is_own() && search.walks[at].is_some()) {
             return;
         }
+        if overlay.is_thin() {
+            // A node that the user, a torrent or a link names may have started since. The nodes that
+            // found us meanwhile may not know it.
+            overlay.retry_contacts(|address| self.calls.is_asked(address));
+        }
         let is_first = self.schedule.refreshes[at] == 0;
         let joins = is_first || overlay.is_thin();
         let target = if joins { overlay.id() } else { overlay.table.thin_target(&mut self.rng) };
         let mut walk = Lookup::new(target, false);
         if !overlay.seed(&mut walk) {
             // Nobody is known yet, or any more.
-            overlay.retry_contacts();
             let other = self.overlays[1 - at].as_ref();
             let is_alone = other.is_none_or(|other| other.table.len() == 0);
             let pause = if is_alone { FIRST_REFRESHES } else { PARTIAL_REFRESHES };

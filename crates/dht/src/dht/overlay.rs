@@ -18,7 +18,7 @@ const ASKER_PAUSE: Duration = Duration::from_secs(90);
 const MAX_WAITING_ASKERS: usize = 32;
 /// The most addresses that wait to be asked for their id.
 const MAX_CONTACTS: usize = 64;
-/// The most contacts that are asked again.
+/// The most contacts that are asked again while few nodes are known.
 const MAX_NAMED: usize = 16;
 /// The most nodes that are known by name only.
 const MAX_KNOWN: usize = 400;
@@ -66,7 +66,7 @@ pub(super) struct Overlay {
     known: VecDeque<Named>,
     /// In the order of their origins.
     pub(super) contacts: VecDeque<Contact>,
-    /// The last contacts, to be asked again if nobody else is known.
+    /// The last contacts, to be asked again while few nodes are known.
     named: VecDeque<SocketAddr>,
     pub(super) askers: VecDeque<Asker>,
     hold: Hold,
@@ -211,10 +211,12 @@ impl Overlay {
         (is_urgent || !urgent).then_some(contact)
     }
 
-    /// Has the last contacts asked again.
-    pub(super) fn retry_contacts(&mut self) {
+    /// Has the last contacts asked again, those that are not in the table and are not being asked.
+    pub(super) fn retry_contacts(&mut self, is_asked: impl Fn(SocketAddr) -> bool) {
         for address in self.named.clone() {
-            self.add_contact(Contact { origin: Origin::Named, address });
+            if self.table.id_at(address).is_none() && !is_asked(address) {
+                self.add_contact(Contact { origin: Origin::Named, address });
+            }
         }
     }
 
@@ -287,7 +289,7 @@ mod tests {
         assert_eq!(overlay.contacts.len(), MAX_CONTACTS);
         assert_eq!(overlay.named.len(), MAX_NAMED);
         overlay.contacts.clear();
-        overlay.retry_contacts();
+        overlay.retry_contacts(|_| false);
         assert_eq!(overlay.contacts.len(), MAX_NAMED);
         assert_eq!(overlay.askers.len(), MAX_WAITING_ASKERS);
         assert!(overlay.known.contains(&(overlay.known[MAX_KNOWN - 1].0, at(1999))));

@@ -113,7 +113,7 @@ impl Dht {
                 let Some(contact) = overlay.next_contact(urgent) else { break };
                 let method = Method::FindNode { target: own, want };
                 let purpose = Purpose::Contact { is_router: contact.origin == Origin::Router };
-                match self.send(now, contact.address, None, method, purpose) {
+                match self.send(now, (None, contact.address), None, method, purpose) {
                     Sent::Later(until) => return wait.end(until),
                     Sent::NewLater(until) => {
                         wait.add(until);
@@ -165,12 +165,13 @@ impl Dht {
         let others = search.walks[1 - family.index()].as_ref();
         let other_found = others.is_some_and(|walk| walk.closest().next().is_some());
         let (goal, wakes_at) = (search.goal, search.wakes_at());
+        let own = self.former_id(search, family);
         let Some(walk) = &mut search.walks[family.index()] else { return Step::Over };
         let mut busy = Vec::new();
         let progress = loop {
             let progress = walk.progress(&busy);
             let Some((id, address)) = progress.next else { break progress };
-            match self.send(now, address, Some(id), method, Purpose::Walk(key)) {
+            match self.send(now, (Some(id), address), own, method, Purpose::Walk(key)) {
                 Sent::Yes => {
                     walk.handle_asked((id, address));
                     search.stats.asked += 1;
@@ -207,6 +208,12 @@ impl Dht {
         self.store_next(now, key, search, family).unwrap_or(otherwise)
     }
 
+    /// Returns the id by which a search asks, if that is not the one that we have now.
+    fn former_id(&self, search: &Search, family: Family) -> Option<NodeId> {
+        let at = family.index();
+        self.former_ids[at].filter(|_| search.has_former_id[at])
+    }
+
     /// Stores at the next node of a walk that is settled; `None` if there is none.
     fn store_next(
         &mut self,
@@ -215,7 +222,7 @@ impl Dht {
         search: &mut Search,
         family: Family,
     ) -> Option<Step> {
-        let goal = search.goal;
+        let (goal, own) = (search.goal, self.former_id(search, family));
         let walk = search.walks[family.index()].as_mut()?;
         let (named, token) = walk.next_store()?;
         let token = token.to_vec();
@@ -223,7 +230,7 @@ impl Dht {
         let item = search.item.as_deref();
         #[cfg(not(feature = "items"))]
         let item = None;
-        Some(match self.send_store(now, key, (goal, item), named, &token) {
+        Some(match self.send_store(now, key, (goal, item), named, (own, &token)) {
             Sent::Later(until) => Step::Blocked(until),
             Sent::NewLater(until) => Step::Limited(until),
             Sent::Busy => Step::Waits,
@@ -244,7 +251,7 @@ impl Dht {
         key: LookupKey,
         (goal, item): (Goal, Option<&ItemSearch>),
         (id, address): (NodeId, SocketAddr),
-        token: &[u8],
+        (own, token): (Option<NodeId>, &[u8]),
     ) -> Sent {
         let method = match goal {
             Goal::Peers { hash, announce: Announce::Port { port, seed } } => {
@@ -253,7 +260,7 @@ impl Dht {
             _ => item.and_then(|item| put_method(item, address, token)),
         };
         match method {
-            Some(method) => self.send(now, address, Some(id), method, Purpose::Store(key)),
+            Some(method) => self.send(now, (Some(id), address), own, method, Purpose::Store(key)),
             None => Sent::No,
         }
     }
@@ -310,13 +317,14 @@ impl Dht {
     }
 
     pub(super) fn send_ping(&mut self, now: Duration, address: SocketAddr, key: LookupKey) -> bool {
-        matches!(self.send(now, address, None, Method::Ping, Purpose::Ping(key)), Sent::Yes)
+        let sent = self.send(now, (None, address), None, Method::Ping, Purpose::Ping(key));
+        matches!(sent, Sent::Yes)
     }
 
     /// Checks whether a node is still there. Returns `false` if the budget for all queries does not
     /// allow it now.
     pub(super) fn send_check(&mut self, now: Duration, id: NodeId, address: SocketAddr) -> bool {
-        let sent = self.send(now, address, Some(id), Method::Ping, Purpose::Check);
+        let sent = self.send(now, (Some(id), address), None, Method::Ping, Purpose::Check);
         !matches!(sent, Sent::Later(_) | Sent::NewLater(_))
     }
 
@@ -334,12 +342,13 @@ impl Dht {
         self.overlay(family).is_some_and(|overlay| overlay.held_until(now).is_some())
     }
 
-    /// Sends a query, if the budget allows it.
+    /// Sends a query, if the budget allows it: to the node that is `expected` at `to`, and from us by
+    /// the id `own`, or the one that we have now.
     fn send(
         &mut self,
         now: Duration,
-        to: SocketAddr,
-        expected: Option<NodeId>,
+        (expected, to): (Option<NodeId>, SocketAddr),
+        own: Option<NodeId>,
         method: Method<'_>,
         purpose: Purpose,
     ) -> Sent {
@@ -347,7 +356,7 @@ impl Dht {
         if overlay.held_until(now).is_some() || !is_usable(to, self.accept_local) {
             return Sent::No;
         }
-        let own = overlay.id();
+        let own = own.unwrap_or(overlay.id());
         let is_known = expected.is_some_and(|id| overlay.table.contains(&id, to));
         match self.budget.permit(now, to, is_known) {
             Permit::Now => {}

@@ -63,6 +63,49 @@ fn two_nodes_are_a_network() {
     assert!(finds(&mut net, 1, 0, 2));
 }
 
+/// The nodes that it asks first tell it its address, for which it takes another id while it
+/// announces itself (BEP 42).
+#[test]
+fn new_id_does_not_spoil_announce() {
+    let mut net = Net::new(10);
+    net.join(30, Nat::None);
+    net.run(4 * MINUTE);
+    let config = net.config();
+    let new = net.add(&config, Nat::None);
+    let (contact, first) = (net.nodes[0].address, net.nodes[new].dht.node_ids());
+    net.with(new, |dht, now| dht.handle_node(now, contact));
+    let stored = announce(&mut net, new, 1);
+    assert_ne!(net.nodes[new].dht.node_ids(), first, "it has another id");
+    assert!(stored >= 6, "{stored}");
+    assert!(finds(&mut net, 5, new, 1));
+}
+
+/// A node that nobody answered at first has been found by another one since. It still meets the
+/// network that it was to join.
+#[test]
+fn silent_contact_is_asked_again() {
+    let mut net = Net::new(9);
+    // In a local network a node that asks is known at once.
+    let [first, other, late, asker] = [1, 2, 3, 4].map(|last| {
+        let config = net.config();
+        net.add_at(&config, Nat::None, ([10, 0, 0, last], 6881).into())
+    });
+    let name = |net: &mut Net, index: usize, contact: usize| {
+        let contact = net.nodes[contact].address;
+        net.with(index, |dht, now| dht.handle_node(now, contact));
+        net.run(2 * Duration::from_secs(1));
+    };
+    name(&mut net, other, first);
+    net.nodes[first].online = false;
+    name(&mut net, late, first);
+    name(&mut net, asker, late);
+    assert_eq!(net.nodes[asker].dht.node_count(), 1, "the late one");
+    net.nodes[first].online = true;
+    net.run(2 * MINUTE);
+    announce(&mut net, other, 1);
+    assert!(finds(&mut net, asker, other, 1));
+}
+
 #[test]
 fn churn_leaves_peers_findable() {
     let mut net = Net::new(3);
