@@ -26,6 +26,12 @@ fn with_dht(seed: u64, join: usize) -> EngineConfig {
     EngineConfig { dht, datagram_port: 6881, ..config(seed) }
 }
 
+/// An engine whose node of the DHT knows no other.
+fn unconnected(seed: u64) -> EngineConfig {
+    let dht = Some(DhtConfig { routers: Vec::new(), ..DhtConfig::new() });
+    EngineConfig { dht, datagram_port: 6881, ..config(seed) }
+}
+
 fn link(payload: &Payload) -> Arc<Magnet> {
     Arc::new(Magnet {
         trackers: Vec::new(),
@@ -94,12 +100,17 @@ fn private_link_is_never_announced() {
 }
 
 #[test]
+fn torrent_names_nodes() {
+    let film = Payload::file("film", 300_000).node(address(1)).create().unwrap();
+    let mut net = Net::new([unconnected(0), unconnected(1)]);
+    net.nodes[1].seed(&payload("other"));
+    let key = net.nodes[0].seed(&film);
+    net.run_until(LIMIT, |net| net.nodes[0].status(key).nodes == Some(1));
+}
+
+#[test]
 fn peers_name_their_nodes() {
     let film = payload("film");
-    let unconnected = |seed| {
-        let dht = Some(DhtConfig { routers: Vec::new(), ..DhtConfig::new() });
-        EngineConfig { dht, datagram_port: 6881, ..config(seed) }
-    };
     let mut net = Net::swarm(unconnected(0), 0, Vec::new());
     net.nodes.push(Node::new(unconnected(1)));
     net.nodes[1].seed(&film);
@@ -194,11 +205,7 @@ fn dht_keeps_hope() {
 
 #[test]
 fn node_of_the_user_may_start_later() {
-    let unnamed = {
-        let dht = Some(DhtConfig { routers: Vec::new(), ..DhtConfig::new() });
-        EngineConfig { dht, datagram_port: 6881, ..config(1) }
-    };
-    let mut net = Net::new([with_dht(0, 1), unnamed]);
+    let mut net = Net::new([with_dht(0, 1), unconnected(1)]);
     let early = net.nodes[0].seed(&payload("film"));
     net.pass(10 * MINUTE);
     assert_eq!(net.nodes[0].status(early).nodes, Some(0));
