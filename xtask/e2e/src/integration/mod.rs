@@ -81,7 +81,8 @@ impl Options {
             ("--seed", self.seed.map(|seed| seed.to_string())),
         ];
         let words = options.into_iter().filter_map(|(flag, value)| Some([flag.to_owned(), value?]));
-        std::iter::once(suite.to_owned()).chain(words.flatten()).collect()
+        let short = self.short.then(|| "--short".to_owned());
+        std::iter::once(suite.to_owned()).chain(short).chain(words.flatten()).collect()
     }
 }
 
