@@ -7,6 +7,7 @@ use std::time::Duration;
 use rand::Rng;
 
 use crate::NodeId;
+use crate::node_id::NodeInfo;
 
 /// The most queries that wait for an answer.
 pub const MAX_CALLS: usize = 512;
@@ -41,7 +42,7 @@ pub(crate) struct Call<P> {
 
 impl<P> Call<P> {
     /// Returns the node that was asked, if its id is known.
-    pub(crate) fn named(&self) -> Option<(NodeId, SocketAddr)> {
+    pub(crate) fn node(&self) -> Option<NodeInfo> {
         self.expected.map(|id| (id, self.to))
     }
 }
@@ -108,6 +109,11 @@ impl<P: Clone> Calls<P> {
         let transaction = u32::from_be_bytes(transaction.try_into().ok()?);
         self.calls.get(&transaction).filter(|call| call.to == from)?;
         self.remove(transaction)
+    }
+
+    /// Whether a call for which `is_like` holds may be answered within the short timeout.
+    pub(crate) fn any_fresh(&self, is_like: impl Fn(&Call<P>) -> bool) -> bool {
+        self.calls.values().any(|call| call.stage == Stage::Fresh && is_like(call))
     }
 
     /// Forgets a call.

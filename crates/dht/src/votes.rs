@@ -120,6 +120,18 @@ mod tests {
     }
 
     #[test]
+    fn thousand_voters_of_few_networks_are_few() {
+        let mut votes = Votes::default();
+        for number in 0..1000_u16 {
+            let [high, low] = number.to_be_bytes();
+            let voter = SocketAddr::from(([45, low % 4, low, high + 1], 6881));
+            let victim = IpAddr::from([66, 6, 6, 6]);
+            assert_eq!(votes.handle(Duration::ZERO, voter, victim), None);
+        }
+        assert_eq!(votes.votes.len(), 4);
+    }
+
+    #[test]
     fn odd_votes_do_not_count() {
         let mut votes = Votes::default();
         for net in 0..20 {

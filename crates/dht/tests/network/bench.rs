@@ -110,7 +110,7 @@ impl Bench {
 
     pub(crate) fn drain(&mut self) -> Vec<(SocketAddr, Answer)> {
         let mut sent = Vec::new();
-        while let Some(transmit) = self.dht.poll_transmit(self.now) {
+        while let Some(transmit) = self.dht.poll_transmit() {
             sent.push((transmit.to, Answer(transmit.bytes.to_vec())));
         }
         sent

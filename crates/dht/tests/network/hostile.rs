@@ -43,26 +43,38 @@ fn sybils_of_four_networks_do_not_capture_a_torrent() {
     }
 }
 
+/// Their ids do not fit their addresses (BEP 42).
+#[test]
+fn sybils_of_many_networks_do_not_capture_a_torrent() {
+    let found = found_among(35, (0..=255).map(|number| address(number, number)).collect());
+    assert!(found >= 95, "{found} of 100");
+}
+
 fn found_among_sybils(seed: u64) -> usize {
+    found_among(seed, (0..64).map(|number| address(number % 4, number)).collect())
+}
+
+/// How many of 100 lookups find the announce of an honest node. At `sybils` are the nodes nearest to
+/// the torrent, which name each other and know no peer.
+fn found_among(seed: u64, sybils: Vec<SocketAddr>) -> usize {
     let mut net = Net::new(seed);
     net.join(80, Nat::None);
     net.run(6 * MINUTE);
-    // 64 nodes nearest to the torrent, which name each other and know no peer.
-    let sybils: Vec<(NodeId, SocketAddr)> = (0..64)
-        .map(|number: u8| {
-            let mut id = HASH.0;
-            id[18..].copy_from_slice(&net.rng.random::<[u8; 2]>());
-            (NodeId(id), address(number % 4, number))
-        })
-        .collect();
-    for (id, address) in &sybils {
-        let (id, all) = (*id, sybils.clone());
-        net.add_script(*address, move |_, query| answer(id, query, &all[..8]));
+    let named = |address: SocketAddr| {
+        let mut id = HASH.0;
+        id[18..].copy_from_slice(&net.rng.random::<[u8; 2]>());
+        (NodeId(id), address)
+    };
+    let sybils: Vec<(NodeId, SocketAddr)> = sybils.into_iter().map(named).collect();
+    for (at, (id, address)) in sybils.iter().enumerate() {
+        let id = *id;
+        let all: Vec<_> = sybils.iter().cycle().skip(at + 1).take(8).copied().collect();
+        net.add_script(*address, move |_, query| answer(id, query, &all));
     }
     // They make themselves known to everyone.
     for index in 0..80 {
-        for sybil in [index % 64, (index + 1) % 64, (index + 2) % 64, (index + 3) % 64] {
-            let address = sybils[sybil].1;
+        for next in 0..4 {
+            let address = sybils[(index + next) % sybils.len()].1;
             net.with(index, |dht, now| dht.handle_node(now, address));
         }
     }

@@ -62,7 +62,7 @@ fn ask(dht: &mut Dht, from: SocketAddr, method: Method<'_>) -> Option<Vec<u8>> {
     Message { transaction: b"tt", body, ip: None, read_only: false, version: None }
         .encode(&mut bytes);
     dht.handle_datagram(now, from, &bytes);
-    dht.poll_transmit(now).map(|transmit| transmit.bytes.to_vec())
+    dht.poll_transmit().map(|transmit| transmit.bytes.to_vec())
 }
 
 fn error(answer: Option<Vec<u8>>) -> i64 {

@@ -203,13 +203,12 @@ impl Net {
     }
 
     fn touch(&mut self, index: usize) {
-        let now = self.now;
         let node = &mut self.nodes[index];
         while let Some(event) = node.dht.poll_event() {
             node.events.push(event);
         }
         let mut sent = Vec::new();
-        while let Some(transmit) = node.dht.poll_transmit(now) {
+        while let Some(transmit) = node.dht.poll_transmit() {
             assert!(transmit.bytes.len() <= if cfg!(feature = "items") { 1450 } else { 1024 });
             sent.push((transmit.to, transmit.bytes.to_vec()));
         }

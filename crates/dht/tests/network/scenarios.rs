@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use dht::{Announce, Config, Event, InfoHashV1, NodeId, State};
+use dht::{Announce, Config, Event, InfoHashV1, NodeId, SavedState};
 use rand::RngExt as _;
 
 use super::net::{Nat, Net};
@@ -155,7 +155,7 @@ fn saved_nodes_that_are_mostly_dead_suffice() {
             }
         });
     }
-    let state = Some(State { nodes, ..State::default() });
+    let state = Some(SavedState { nodes, ..SavedState::default() });
     let config = Config { state, ..net.config() };
     let index = net.add(&config, Nat::None);
     let start = net.now;

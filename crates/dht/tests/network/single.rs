@@ -7,7 +7,7 @@ use bt_types::InfoHashV1;
 use dht::message::{Body, Message, Method, Nodes, Query, Reply, Want};
 use dht::{
     Announce, CALL_TIMEOUT, Config, DHT_MEMORY, Event, Family, MAX_LOOKUPS, MAX_QUEUED_LOOKUPS,
-    NodeId, State, TOKEN_ROTATION,
+    NodeId, SavedState, TOKEN_ROTATION,
 };
 
 use super::bench::{Bench, HASH, OWN, Script, at, compact, config, encode, get_peers, node, query};
@@ -493,7 +493,7 @@ fn saved_state_is_restored() {
     bench.meet(10);
     let state = bench.dht.save();
     assert_eq!((state.id_v4, state.nodes.len()), (Some(OWN), 10));
-    let state = State::decode(&state.encode()).expect("a state");
+    let state = SavedState::decode(&state.encode()).expect("a state");
     let config = Config { id_v4: None, state: Some(state), ..config() };
     let mut again = Bench::new(&config);
     assert_eq!(again.dht.node_ids()[0], Some(OWN));
@@ -746,7 +746,7 @@ fn local_addresses_are_not_asked_unless_accepted() {
     let local = at("192.168.1.7:6881");
     for (accept_local, expected) in [(true, true), (false, false)] {
         let nodes = vec![(NodeId([9; 20]), local), (NodeId([8; 20]), at("45.1.1.1:0"))];
-        let state = Some(State { nodes, ..State::default() });
+        let state = Some(SavedState { nodes, ..SavedState::default() });
         let mut bench = Bench::new(&Config { accept_local, state, ..config() });
         // It also asks us, and is a candidate for the table.
         bench.ask(local, NodeId([9; 20]), Method::Ping).expect("a reply");

@@ -157,6 +157,22 @@ pub fn public_address(network: u8, host: u8) -> Ipv4Addr {
     Ipv4Addr::new(PUBLIC_NETWORK, network, host, 1)
 }
 
+/// The addresses in the local network that [`add_lan`] adds.
+pub const LAN: [Ipv4Addr; 2] = [Ipv4Addr::new(10, 78, 0, 1), Ipv4Addr::new(10, 78, 0, 2)];
+
+/// Adds an interface for multicast, with the addresses of two machines.
+pub fn add_lan() -> Result<()> {
+    ip(&["link", "add", "lan0", "type", "veth", "peer", "name", "lan1"])?;
+    for end in ["lan0", "lan1"] {
+        ip(&["link", "set", end, "addrgenmode", "none"])?;
+        ip(&["link", "set", end, "up"])?;
+    }
+    for address in LAN {
+        ip(&["addr", "add", &format!("{address}/24"), "dev", "lan0"])?;
+    }
+    ip(&["route", "add", "239.192.0.0/16", "dev", "lan0"])
+}
+
 /// Adds the interface that nobody uses, and the default routes to it.
 fn add_nowhere() -> Result<()> {
     let [one, other] = NOWHERE;

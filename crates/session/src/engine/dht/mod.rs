@@ -10,7 +10,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use bt_types::InfoHashV1;
-use dht::{Announce, Config, Dht, Event, LookupKey, State};
+use dht::{Announce, Config, Dht, Event, LookupKey, SavedState};
 use piece_store::TorrentKey;
 use rand::{Rng, RngExt as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
@@ -36,7 +36,16 @@ pub(super) struct DhtClient {
     last_had_peers: bool,
     /// The lookups that run, at most [`MAX_DHT_LOOKUPS`].
     lookups: BTreeMap<LookupKey, TorrentKey>,
-    found: VecDeque<(TorrentKey, Vec<SocketAddr>)>,
+    found: VecDeque<Found>,
+}
+
+/// Peers of a torrent that were found.
+#[derive(Debug)]
+pub(super) struct Found {
+    pub(super) torrent: TorrentKey,
+    /// The node that named them; `None` if that was our own.
+    pub(super) informant: Option<SocketAddr>,
+    pub(super) peers: Vec<SocketAddr>,
 }
 
 /// A torrent for which peers are wanted.
@@ -166,12 +175,12 @@ impl DhtClient {
             Lookup::Due(at) => self.unschedule(torrent, at),
             Lookup::Runs(key, _) => self.stop_lookup(key),
         }
-        self.found.retain(|(of, _)| *of != torrent);
+        self.found.retain(|found| found.torrent != torrent);
     }
 
     /// The next datagram to send.
-    pub(super) fn poll_transmit(&mut self, now: Duration) -> Option<(SocketAddr, Vec<u8>)> {
-        let transmit = self.node.as_mut()?.poll_transmit(now)?;
+    pub(super) fn poll_transmit(&mut self) -> Option<(SocketAddr, Vec<u8>)> {
+        let transmit = self.node.as_mut()?.poll_transmit()?;
         Some((transmit.to, transmit.bytes.to_vec()))
     }
 
@@ -181,7 +190,7 @@ impl DhtClient {
     }
 
     /// The next peers that were found.
-    pub(super) fn poll_peers(&mut self) -> Option<(TorrentKey, Vec<SocketAddr>)> {
+    pub(super) fn poll_peers(&mut self) -> Option<Found> {
         self.found.pop_front()
     }
 
@@ -208,7 +217,7 @@ impl DhtClient {
     }
 
     /// Returns what the next launch should know, if the node has started.
-    pub(super) fn save(&self) -> Option<State> {
+    pub(super) fn save(&self) -> Option<SavedState> {
         self.node.as_ref().map(|node| node.save())
     }
 
@@ -223,10 +232,8 @@ impl DhtClient {
     }
 
     fn take_nodes(&mut self, now: Duration, found: node_names::Found) {
-        let Some(node) = &mut self.node else { return };
-        found.nodes.into_iter().for_each(|address| node.handle_node(now, address));
-        if !found.routers.is_empty() {
-            node.handle_routers(now, &found.routers);
+        if let Some(node) = &mut self.node {
+            found.pass_to(node, now);
         }
     }
 
@@ -241,7 +248,9 @@ impl DhtClient {
     fn take_events(&mut self, now: Duration) {
         while let Some(event) = self.node.as_mut().and_then(|node| node.poll_event()) {
             match event {
-                Event::Peers { lookup, addresses, .. } => self.handle_peers(lookup, addresses),
+                Event::Peers { lookup, from, addresses } => {
+                    self.handle_peers(lookup, from, addresses);
+                }
                 Event::Done { lookup, stats } => self.handle_done(now, lookup, stats.stored > 0),
                 Event::RoutersWanted => {
                     let found = self.names.look_up_again();
@@ -254,13 +263,18 @@ impl DhtClient {
         }
     }
 
-    fn handle_peers(&mut self, lookup: LookupKey, addresses: Vec<SocketAddr>) {
+    fn handle_peers(
+        &mut self,
+        lookup: LookupKey,
+        informant: Option<SocketAddr>,
+        peers: Vec<SocketAddr>,
+    ) {
         let Some(torrent) = self.lookups.get(&lookup) else { return };
         if let Some(Wanted { lookup: Lookup::Runs(_, found), .. }) = self.torrents.get_mut(torrent)
         {
-            *found += addresses.len();
+            *found += peers.len();
         }
-        self.found.push_back((*torrent, addresses));
+        self.found.push_back(Found { torrent: *torrent, informant, peers });
     }
 
     fn handle_done(&mut self, now: Duration, lookup: LookupKey, is_announced: bool) {
