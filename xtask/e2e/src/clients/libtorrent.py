@@ -223,8 +223,10 @@ def ask(session, question):
         return {"value": value_of(answer(session, lt.dht_immutable_item_alert).item)}
     if "get_mutable" in question:
         session.dht_get_mutable_item(bytes.fromhex(question["get_mutable"]), salt)
-        item = answer(session, lt.dht_mutable_item_alert)
-        seq = item.item["seq"] if isinstance(item.item, dict) else item.seq
+        # The first versions that arrive may be old ones.
+        while not part_of(item := answer(session, lt.dht_mutable_item_alert), "authoritative"):
+            pass
+        seq = part_of(item, "seq")
         return {"value": value_of(item.item), "seq": seq}
     if "put" in question:
         target = session.dht_put_immutable_item(question["put"].encode())
@@ -240,6 +242,10 @@ def expanded(seed):
     key[0] &= 248
     key[31] = key[31] & 63 | 64
     return bytes(key)
+
+
+def part_of(alert, name):
+    return alert.item[name] if isinstance(alert.item, dict) else getattr(alert, name)
 
 
 def value_of(item):
