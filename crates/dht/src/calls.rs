@@ -179,6 +179,11 @@ impl<P: Clone> Calls<P> {
         });
     }
 
+    /// Whether `address` may still answer a query.
+    pub(crate) fn is_asked(&self, address: SocketAddr) -> bool {
+        self.calls.values().any(|call| call.to == address)
+    }
+
     pub(crate) fn is_full(&self) -> bool {
         self.calls.len() >= MAX_CALLS
     }

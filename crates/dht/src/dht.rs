@@ -65,6 +65,8 @@ pub struct Dht {
     /// Keeps digests of addresses from being predicted.
     secret: u64,
     overlays: [Option<Overlay>; 2],
+    /// Our ids before the last change, by which lookups end that began with them.
+    former_ids: [Option<NodeId>; 2],
     calls: Calls<Purpose>,
     budget: SendBudget,
     throttle: Throttle,
@@ -109,6 +111,7 @@ impl Dht {
         Self {
             secret: rng.random(),
             overlays,
+            former_ids: [None; 2],
             calls: Calls::new(),
             budget: SendBudget::new(start, config.throttle),
             throttle: Throttle::new(start, rng.random(), config.throttle),

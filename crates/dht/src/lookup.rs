@@ -80,6 +80,9 @@ pub(crate) struct Lookup {
     /// By family; `None` where we have no socket.
     pub(crate) walks: [Option<Walk>; 2],
     pub(crate) stats: Stats,
+    /// By family, whether it stores something and our id has changed since it started: its tokens are
+    /// bound to the former one.
+    pub(crate) has_former_id: [bool; 2],
     /// Digests of the peers that were reported, in order.
     seen: Vec<u64>,
     /// The seeds and the other peers that nodes know of, for a scrape.
@@ -97,6 +100,7 @@ impl Lookup {
             started: now,
             walks,
             stats: Stats::default(),
+            has_former_id: [false; 2],
             seen: Vec::new(),
             filters,
             #[cfg(feature = "items")]

@@ -107,9 +107,12 @@ pub const METADATA_USELESS_TIME: Duration = Duration::from_secs(60);
 pub const MAX_DHT_LOOKUPS: usize = 8;
 /// How often a torrent that has found peers in the DHT is looked up and announced again.
 pub const DHT_INTERVAL: Duration = Duration::from_secs(15 * 60);
-/// The same after the first lookup without peers. Doubles with each further one.
-pub const DHT_RETRY: Duration = Duration::from_secs(60);
-/// What is added at random to these times, at most.
+/// The same after the first lookup without peers. Doubles with each further one. A peer may have
+/// announced itself a moment after the lookup.
+pub const DHT_RETRY: Duration = Duration::from_secs(5);
+/// The same for a seeder that is announced: it waits for leechers, which find it.
+pub const DHT_SEED_RETRY: Duration = Duration::from_secs(60);
+/// What is added at random to these times, at most. Less to short ones: a quarter of them.
 pub const DHT_JITTER: Duration = Duration::from_secs(15);
 /// How long a node that only asks waits for the first datagram of all, before a lookup ends.
 pub const NODE_SILENCE: Duration = Duration::from_secs(7);

@@ -229,6 +229,11 @@ impl Dht {
         if self.lookups.values().any(|lookup| lookup.kind.is_own() && lookup.walks[at].is_some()) {
             return;
         }
+        if overlay.is_thin() {
+            // A node that the user, a torrent or a link names may have started since. The nodes that
+            // found us meanwhile may not know it.
+            overlay.retry_hints(|address| self.calls.is_asked(address));
+        }
         let count = self.schedule.refresh[at].count;
         let is_first = count == 0;
         // Lookups for our id alone would find the same neighbours again and again.
@@ -237,7 +242,6 @@ impl Dht {
         let mut walk = Walk::new(target, false);
         if !overlay.seed(&mut walk) {
             // Nobody is known yet, or any more.
-            overlay.retry_hints();
             let other = self.overlays[1 - at].as_ref();
             let is_alone = other.is_none_or(|other| other.table.len() == 0);
             let pause = if is_alone { FIRST_REFRESH_GAP } else { PARTIAL_REFRESH_GAP };

@@ -19,7 +19,7 @@ const CHECK_DELAY: Duration = Duration::from_secs(90);
 const MAX_PENDING_CHECKS: usize = 32;
 /// The most addresses that wait to be asked which node is there.
 const MAX_HINTS: usize = 64;
-/// The most hints of the caller that are asked again.
+/// The most hints of the caller that are asked again while few nodes are known.
 const MAX_RETRIED_HINTS: usize = 16;
 /// The most nodes that others reported and that have not answered us.
 const MAX_REPORTED: usize = 400;
@@ -69,7 +69,7 @@ pub(super) struct Overlay {
     reported: VecDeque<NodeInfo>,
     /// In the order of their origins.
     pub(super) hints: VecDeque<Hint>,
-    /// The last hints of the caller, to be asked again if nobody else is known.
+    /// The last hints of the caller, to be asked again while few nodes are known.
     retried: VecDeque<SocketAddr>,
     pub(super) pending_checks: VecDeque<PendingCheck>,
     hold: Hold,
@@ -219,10 +219,12 @@ impl Overlay {
         (is_urgent || !urgent).then_some(hint)
     }
 
-    /// Has the last hints asked again.
-    pub(super) fn retry_hints(&mut self) {
+    /// Has the last hints asked again, those that are not in the table and are not being asked.
+    pub(super) fn retry_hints(&mut self, is_asked: impl Fn(SocketAddr) -> bool) {
         for address in self.retried.clone() {
-            self.add_hint(Hint { origin: Origin::Caller, address });
+            if self.table.id_at(address).is_none() && !is_asked(address) {
+                self.add_hint(Hint { origin: Origin::Caller, address });
+            }
         }
     }
 
@@ -299,7 +301,7 @@ mod tests {
         assert_eq!(overlay.hints.len(), MAX_HINTS);
         assert_eq!(overlay.retried.len(), MAX_RETRIED_HINTS);
         overlay.hints.clear();
-        overlay.retry_hints();
+        overlay.retry_hints(|_| false);
         assert_eq!(overlay.hints.len(), MAX_RETRIED_HINTS);
         assert_eq!(overlay.pending_checks.len(), MAX_PENDING_CHECKS);
         assert!(overlay.reported.contains(&(overlay.reported[MAX_REPORTED - 1].0, at(1999))));

@@ -119,7 +119,7 @@ impl Dht {
                 let Some(hint) = overlay.next_hint(urgent) else { break };
                 let method = Method::FindNode { target: own, want };
                 let purpose = Purpose::Hint { is_router: hint.origin == Origin::Router };
-                match self.send(now, hint.address, None, method, purpose) {
+                match self.send(now, (None, hint.address), None, method, purpose) {
                     Sent::Later(until) => return wait.end(until),
                     Sent::NewLater(until) => {
                         wait.add(until);
@@ -171,12 +171,13 @@ impl Dht {
         let others = lookup.walks[1 - family.index()].as_ref();
         let other_found = others.is_some_and(|walk| walk.closest().next().is_some());
         let (kind, wakes_at) = (lookup.kind, lookup.wakes_at());
+        let own = self.former_id(lookup, family);
         let Some(walk) = &mut lookup.walks[family.index()] else { return Step::Over };
         let mut busy = Vec::new();
         let progress = loop {
             let progress = walk.progress(&busy);
             let Some((id, address)) = progress.next else { break progress };
-            match self.send(now, address, Some(id), method, Purpose::Walk(key)) {
+            match self.send(now, (Some(id), address), own, method, Purpose::Walk(key)) {
                 Sent::Yes => {
                     walk.handle_asked((id, address));
                     lookup.stats.asked += 1;
@@ -217,6 +218,12 @@ impl Dht {
         self.store_next(now, key, lookup, family).unwrap_or(otherwise)
     }
 
+    /// Returns the id by which a lookup asks, if that is not the one that we have now.
+    fn former_id(&self, lookup: &Lookup, family: Family) -> Option<NodeId> {
+        let at = family.index();
+        self.former_ids[at].filter(|_| lookup.has_former_id[at])
+    }
+
     /// Stores at the next node of a walk that is settled; `None` if there is none.
     fn store_next(
         &mut self,
@@ -225,7 +232,7 @@ impl Dht {
         lookup: &mut Lookup,
         family: Family,
     ) -> Option<Step> {
-        let kind = lookup.kind;
+        let (kind, own) = (lookup.kind, self.former_id(lookup, family));
         let walk = lookup.walks[family.index()].as_mut()?;
         let (node, token) = walk.next_store()?;
         let token = token.to_vec();
@@ -233,7 +240,7 @@ impl Dht {
         let item = lookup.item.as_deref();
         #[cfg(not(feature = "items"))]
         let item = None;
-        Some(match self.send_store(now, key, (kind, item), node, &token) {
+        Some(match self.send_store(now, key, (kind, item), node, (own, &token)) {
             Sent::Later(until) => Step::Blocked(until),
             Sent::NewLater(until) => Step::Limited(until),
             Sent::Busy => Step::Waits,
@@ -254,7 +261,7 @@ impl Dht {
         key: LookupKey,
         (kind, item): (LookupKind, Option<&ItemLookup>),
         (id, address): (NodeId, SocketAddr),
-        token: &[u8],
+        (own, token): (Option<NodeId>, &[u8]),
     ) -> Sent {
         let method = match kind {
             LookupKind::Peers { hash, announce: Announce::Port { port, seed } } => {
@@ -263,7 +270,7 @@ impl Dht {
             _ => item.and_then(|item| item.put_method(address, token)),
         };
         match method {
-            Some(method) => self.send(now, address, Some(id), method, Purpose::Store(key)),
+            Some(method) => self.send(now, (Some(id), address), own, method, Purpose::Store(key)),
             None => Sent::No,
         }
     }
@@ -319,13 +326,14 @@ impl Dht {
     }
 
     pub(super) fn send_ping(&mut self, now: Duration, address: SocketAddr, key: LookupKey) -> bool {
-        matches!(self.send(now, address, None, Method::Ping, Purpose::Ping(key)), Sent::Yes)
+        let sent = self.send(now, (None, address), None, Method::Ping, Purpose::Ping(key));
+        matches!(sent, Sent::Yes)
     }
 
     /// Checks whether a node is still there. Returns `false` if the budget for all queries does not
     /// allow it now.
     pub(super) fn send_check(&mut self, now: Duration, id: NodeId, address: SocketAddr) -> bool {
-        let sent = self.send(now, address, Some(id), Method::Ping, Purpose::Check);
+        let sent = self.send(now, (Some(id), address), None, Method::Ping, Purpose::Check);
         !matches!(sent, Sent::Later(_) | Sent::NewLater(_))
     }
 
@@ -343,12 +351,13 @@ impl Dht {
         self.overlay(family).is_some_and(|overlay| overlay.held_until(now).is_some())
     }
 
-    /// Sends a query, if the budget allows it.
+    /// Sends a query, if the budget allows it: to the node that is `expected` at `to`, and from us by
+    /// the id `own`, or the one that we have now.
     fn send(
         &mut self,
         now: Duration,
-        to: SocketAddr,
-        expected: Option<NodeId>,
+        (expected, to): (Option<NodeId>, SocketAddr),
+        own: Option<NodeId>,
         method: Method<'_>,
         purpose: Purpose,
     ) -> Sent {
@@ -356,7 +365,7 @@ impl Dht {
         if overlay.held_until(now).is_some() || !is_usable(to, self.accept_local) {
             return Sent::No;
         }
-        let own = overlay.id();
+        let own = own.unwrap_or(overlay.id());
         let is_known = expected.is_some_and(|id| overlay.table.contains(&id, to));
         match self.budget.permit(now, to, is_known) {
             Permit::Now => {}

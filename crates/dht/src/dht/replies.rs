@@ -237,6 +237,10 @@ impl Dht {
         let Some(ip) = overlay.votes.handle(now, voter, seen.ip()) else { return };
         if !overlay.id().is_compliant(ip) {
             let id = NodeId::for_address(ip, &mut self.rng);
+            let at = Family::of(voter).index();
+            self.former_ids[at] = Some(overlay.id());
+            let storing = self.lookups.values_mut().filter(|lookup| lookup.kind.stores());
+            storing.for_each(|lookup| lookup.has_former_id[at] = true);
             overlay.table.set_own(id);
             // The neighbourhood is another one now.
             self.schedule.restart(now, Family::of(voter));

@@ -1,8 +1,9 @@
 //! Our node of the DHT, and which torrent asks it for peers when (BEP 5).
 //!
 //! The node starts with the first public torrent. Torrents that found no peer are looked up again
-//! after a minute, then two, and so on; the others after a quarter of an hour. A large session is
-//! slower than that, because the node limits its own queries: then both kinds get every other lookup.
+//! after 5 s, then 10 s, and so on, announced seeders after a minute, then two; the others after a
+//! quarter of an hour. A large session is slower than that, because the node limits its own
+//! queries: then both kinds get every other lookup.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
@@ -16,7 +17,7 @@ use rand_chacha::ChaCha8Rng;
 
 use super::announce::{Families, Resolved};
 use crate::config::DhtConfig;
-use crate::limits::{DHT_INTERVAL, DHT_JITTER, DHT_RETRY, MAX_DHT_LOOKUPS};
+use crate::limits::{DHT_INTERVAL, DHT_JITTER, DHT_RETRY, DHT_SEED_RETRY, MAX_DHT_LOOKUPS};
 use crate::node_names::{self, NodeNames};
 
 /// The node, and the torrents that use it.
@@ -57,6 +58,16 @@ struct Wanted {
     in_vain: u32,
     /// Whether a lookup has ended.
     ended: bool,
+}
+
+impl Wanted {
+    /// Returns how long it rests after another lookup that found nobody. With `is_announced`, nodes
+    /// know of us.
+    fn retry(&self, is_announced: bool) -> Duration {
+        let is_seed = matches!(self.announce, Announce::Port { seed: true, .. });
+        let first = if is_seed && is_announced { DHT_SEED_RETRY } else { DHT_RETRY };
+        first.saturating_mul(2u32.saturating_pow(self.in_vain.saturating_sub(1))).min(DHT_INTERVAL)
+    }
 }
 
 /// The lookup of a torrent.
@@ -240,7 +251,7 @@ impl DhtClient {
                 Event::Peers { lookup, from, addresses } => {
                     self.handle_peers(lookup, from, addresses);
                 }
-                Event::Done { lookup, .. } => self.handle_done(now, lookup),
+                Event::Done { lookup, stats } => self.handle_done(now, lookup, stats.stored > 0),
                 Event::RoutersWanted => {
                     let found = self.names.look_up_again();
                     self.take_nodes(now, found);
@@ -266,15 +277,15 @@ impl DhtClient {
         self.found.push_back(Found { torrent: *torrent, informant, peers });
     }
 
-    fn handle_done(&mut self, now: Duration, lookup: LookupKey) {
+    fn handle_done(&mut self, now: Duration, lookup: LookupKey, is_announced: bool) {
         let Some(torrent) = self.lookups.remove(&lookup) else { return };
         let Some(wanted) = self.torrents.get_mut(&torrent) else { return };
         let found = matches!(wanted.lookup, Lookup::Runs(_, found) if found > 0);
-        wanted.in_vain = if found { 0 } else { wanted.in_vain + 1 };
+        wanted.in_vain = if found { 0 } else { wanted.in_vain.saturating_add(1) };
         wanted.ended = true;
-        let retry = DHT_RETRY * 2u32.pow(wanted.in_vain.clamp(1, 5) - 1);
-        let rest = if found { DHT_INTERVAL } else { retry.min(DHT_INTERVAL) };
-        let jitter = Duration::from_millis(self.rng.random_range(0..DHT_JITTER.as_millis() as u64));
+        let rest = if found { DHT_INTERVAL } else { wanted.retry(is_announced) };
+        let jitter = DHT_JITTER.min(rest / 4).as_millis() as u64;
+        let jitter = Duration::from_millis(self.rng.random_range(0..jitter));
         self.wait_until(torrent, now + rest + jitter);
     }
 
