@@ -202,7 +202,7 @@ pub(super) const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "dht: contacts are not asked again",
         file: "crates/dht/src/dht/maintenance.rs",
-        before: "            overlay.retry_hints();\n",
+        before: "            overlay.retry_hints(|address| self.calls.is_asked(address));\n",
         after: "",
         seed: 34,
     },
