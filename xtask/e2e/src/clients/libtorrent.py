@@ -211,8 +211,9 @@ def dht_ask(listen, node, question):
 def ask(session, question):
     """Asks the DHT for peers, or for an item; or puts one.
 
-    `{"peers": HASH}`, `{"get": TARGET}`, `{"get_mutable": KEY, "salt": SALT}`, `{"put": TEXT}`,
-    `{"put_mutable": TEXT, "salt": SALT, "seed": KEY, "public": KEY}`. Hashes and keys are in hex."""
+    `{"peers": HASH}`, `{"get": TARGET}`, `{"get_mutable": KEY, "salt": SALT, "seq": LEAST}`,
+    `{"put": TEXT}`, `{"put_mutable": TEXT, "salt": SALT, "seed": KEY, "public": KEY}`. Hashes and
+    keys are in hex."""
     salt = question.get("salt", "").encode()
     if "peers" in question:
         session.dht_get_peers(lt.sha1_hash(bytes.fromhex(question["peers"])))
@@ -223,10 +224,13 @@ def ask(session, question):
         return {"value": value_of(answer(session, lt.dht_immutable_item_alert).item)}
     if "get_mutable" in question:
         session.dht_get_mutable_item(bytes.fromhex(question["get_mutable"]), salt)
-        # The first versions that arrive may be old ones.
-        while not part_of(item := answer(session, lt.dht_mutable_item_alert), "authoritative"):
-            pass
-        seq = part_of(item, "seq")
+        # The first versions that arrive may be old ones. The end of the lookup, which is
+        # authoritative, waits for nodes that are gone.
+        while True:
+            item = answer(session, lt.dht_mutable_item_alert)
+            seq = part_of(item, "seq")
+            if seq >= question["seq"] or part_of(item, "authoritative"):
+                break
         return {"value": value_of(item.item), "seq": seq}
     if "put" in question:
         target = session.dht_put_immutable_item(question["put"].encode())

@@ -17,7 +17,7 @@ use tasks::process::wait_until_every;
 use tasks::workspace;
 
 /// The programs that may take more than a minute to announce themselves.
-const SLOW: &[&str] = &["transmission"];
+const SLOW: &[&str] = &["transmission", "rtorrent"];
 /// How long a program may take to join the DHT and announce itself. Transmission asks for nodes every
 /// 15 s, and waits until it knows enough of them.
 pub(super) const ANNOUNCE_LIMIT: Duration = Duration::from_secs(180);

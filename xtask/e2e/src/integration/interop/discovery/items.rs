@@ -126,14 +126,15 @@ impl<'a> Asking<'a> {
             ensure!(is_expected, "{got} instead of version {version}");
             Ok(())
         };
-        let theirs = json!({ "get_mutable": public, "salt": salt });
-        expect(&self.theirs(&theirs)?, 1)?;
+        let get =
+            |version| self.theirs(&json!({ "get_mutable": public, "salt": salt, "seq": version }));
+        expect(&get(1)?, 1)?;
         let next =
             json!({ "put_mutable": "version 2", "salt": salt, "seed": KEY, "public": public });
         self.theirs(&next)?;
         expect(&self.ours(&["get", &public, "--salt", &salt])?, 2)?;
         put("version 3")?;
-        expect(&self.theirs(&theirs)?, 3)
+        expect(&get(3)?, 3)
     }
 
     /// libtorrent seeds a torrent; both find it, and bt-cli counts it.
