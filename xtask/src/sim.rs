@@ -1,8 +1,9 @@
-//! `cargo xtask sim`: simulates whole swarms, one per seed, with the program of `crates/sim` as a
-//! child process. It reports what broke and how to reproduce it. Some seeds are played twice, in
-//! two processes, which must agree. `--mutants` plants bugs, one at a time, and checks that each is
-//! found.
+//! `cargo xtask sim`: simulates whole swarms, or with `--dht` networks of DHT nodes, one per seed, with
+//! the program of `crates/sim` as a child process. It reports what broke and how to reproduce it. Some
+//! seeds are played twice, in two processes, which must agree. `--mutants` plants bugs, one at a time,
+//! and checks that each is found.
 
+mod dht_table;
 mod mutants;
 mod soak;
 mod table;
@@ -32,18 +33,61 @@ pub(crate) struct Arguments {
     /// The first seed
     #[arg(long, value_name = "S", default_value_t = 0)]
     from: u64,
-    /// Adds the result to testdata/soak.json, if no rule is broken
+    /// Plays networks of DHT nodes instead of swarms
     #[arg(long)]
+    dht: bool,
+    /// Also plays networks that are too large, or live too long, for a seed: 5,000 nodes, a day of
+    /// churn, 24 days of an idle node
+    #[arg(long, requires = "dht", conflicts_with_all = ["seed", "mutants"])]
+    full: bool,
+    /// Adds the result to testdata/soak.json, if no rule is broken
+    #[arg(long, conflicts_with = "dht")]
     record: bool,
     /// Plays only this seed and prints every event
     #[arg(long, value_name = "S", conflicts_with_all = ["seeds", "from", "record"])]
     seed: Option<u64>,
     /// Plays downloads from swarms of given rates, and prints what share of the rate they use
-    #[arg(long, conflicts_with_all = ["seeds", "from", "record", "seed", "mutants"])]
+    #[arg(long, conflicts_with_all = ["dht", "seeds", "from", "record", "seed", "mutants"])]
     shapes: bool,
     /// Plants bugs, one at a time (all, or those with NAME in their names), which must be found
     #[arg(long, value_name = "NAME", conflicts_with_all = ["seeds", "from", "record", "seed"])]
     mutants: Option<Option<String>>,
+}
+
+impl Arguments {
+    /// Returns arguments for `seeds` networks of DHT nodes, and with `full` the long ones.
+    pub(crate) fn dht(seeds: u64, full: bool) -> Self {
+        Self { dht: true, full, seeds: Some(seeds), ..Self::default() }
+    }
+
+    fn kind(&self) -> Kind {
+        if self.dht { Kind::Dht } else { Kind::Swarms }
+    }
+}
+
+/// What is simulated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Swarms,
+    Dht,
+}
+
+impl Kind {
+    /// Returns the simulator's first words.
+    fn words(self) -> &'static [&'static str] {
+        match self {
+            Self::Swarms => &[],
+            Self::Dht => &["dht"],
+        }
+    }
+
+    /// Returns the command that plays one seed and prints every event.
+    fn command(self, seed: u64) -> String {
+        match self {
+            Self::Swarms => format!("cargo xtask sim --seed {seed}"),
+            Self::Dht => format!("cargo xtask sim --dht --seed {seed}"),
+        }
+    }
 }
 
 /// Plays what was chosen; fails if a rule is broken, or a mutant is not found.
@@ -56,7 +100,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         return shapes(&program);
     }
     match arguments.seed {
-        Some(seed) => trace(&program, seed),
+        Some(seed) => trace(&program, arguments.kind(), seed),
         None => play(&program, arguments),
     }
 }
@@ -78,8 +122,9 @@ fn build() -> Result<PathBuf> {
     Ok(workspace::build(&["sim"], "sim")?.join("sim"))
 }
 
-fn trace(program: &Path, seed: u64) -> Result<()> {
-    let status = Command::new(program).args(["trace", &seed.to_string()]).status()?;
+fn trace(program: &Path, kind: Kind, seed: u64) -> Result<()> {
+    let mut command = Command::new(program);
+    let status = command.args(kind.words()).args(["trace", &seed.to_string()]).status()?;
     ensure!(status.success(), "seed {seed}: {status}");
     Ok(())
 }
@@ -89,16 +134,20 @@ pub(crate) fn play(program: &Path, arguments: &Arguments) -> Result<()> {
     let (count, from) = (arguments.seeds.unwrap_or(1000), arguments.from);
     let commit = if arguments.record { Some(soak::commit()?) } else { None };
     let start = Instant::now();
-    let first = digests(program, count, from)?;
+    let first = digests(program, arguments.kind(), count, from)?;
     let seconds = start.elapsed().as_secs_f64();
     let twice = (count / 10).max(LEAST_TWICE).min(count);
-    let second = digests(program, twice, from)?;
+    let second = digests(program, arguments.kind(), twice, from)?;
     let differs = first.iter().zip(&second).find(|(first, second)| first != second);
     if let Some((first, _)) = differs {
         let seed = first.split(' ').next().unwrap_or_default();
         bail!("seed {seed} differs in two processes");
     }
     println!("{twice} of them the same in a second process");
+    if arguments.full {
+        let status = Command::new(program).args(["dht", "long"]).status()?;
+        ensure!(status.success(), "a rule is broken in a long simulation");
+    }
     if let Some(commit) = commit {
         soak::add(&soak::Entry { commit, from, count, seconds })?;
     }
@@ -106,9 +155,9 @@ pub(crate) fn play(program: &Path, arguments: &Arguments) -> Result<()> {
 }
 
 /// Plays `count` seeds; returns a line for each, with its digest.
-fn digests(program: &Path, count: u64, from: u64) -> Result<Vec<String>> {
+fn digests(program: &Path, kind: Kind, count: u64, from: u64) -> Result<Vec<String>> {
     let mut command = Command::new(program);
-    command.args(["digests", &count.to_string(), &from.to_string()]);
+    command.args(kind.words()).args(["digests", &count.to_string(), &from.to_string()]);
     let limit = limit(count);
     let mut launch = Launch::start("sim", &command, &target()?.join("sim/logs"))?;
     let (mut shown, mut digests) = (0, Vec::new());
@@ -117,7 +166,7 @@ fn digests(program: &Path, count: u64, from: u64) -> Result<Vec<String>> {
         for line in output.get(shown..whole).unwrap_or_default().lines() {
             match broken(line) {
                 Some((seed, rule)) => {
-                    println!("seed {seed}: {rule}\n    cargo xtask sim --seed {seed}");
+                    println!("seed {seed}: {rule}\n    {}", kind.command(seed));
                 }
                 None if line.contains(':') => println!("{line}"),
                 None => digests.push(line.to_owned()),

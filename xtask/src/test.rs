@@ -37,6 +37,8 @@ pub(crate) fn run(full: bool) -> Result<()> {
     if let Some(programs) = programs {
         let sim = programs.join("sim");
         steps.check("simulation", || sim::play(&sim, &sim::Arguments::default()));
+        let nodes = sim::Arguments::dht(if full { 1000 } else { SHORT_DHT }, full);
+        steps.check("simulation of the DHT", || sim::play(&sim, &nodes));
         steps.check("shares of a swarm's rate", || sim::shapes(&sim));
         // The long form builds the release that users have. The bt-cli built above took less time
         // to build, and checks more at run time.
@@ -50,6 +52,9 @@ pub(crate) fn run(full: bool) -> Result<()> {
     }
     steps.finish()
 }
+
+/// How many networks of DHT nodes are played in the short form.
+const SHORT_DHT: u64 = 20;
 
 /// The suites of the package `e2e` that run at once. They wait most of their time.
 const SUITES: [&str; 3] = ["loopback", "crash", "interop"];

@@ -12,8 +12,7 @@ use std::time::Duration;
 use clap::{ArgAction, Args, Parser, Subcommand};
 
 pub(crate) use dht::{
-    AskArgs, DhtArgs, DhtCommand, DhtGetArgs, DhtNodeArgs, DhtPeersArgs, DhtPingArgs, DhtPutArgs,
-    DhtScrapeArgs,
+    AskArgs, DhtArgs, DhtCommand, DhtGetArgs, DhtNodeArgs, DhtPingArgs, DhtPutArgs, DhtTorrentArgs,
 };
 pub(crate) use discovery::{DiscoveryArgs, JoinArgs, UseDhtArgs};
 pub(crate) use transfer::{DownloadArgs, NetworkArgs, PieceArgs, SeedArgs, StateArgs};

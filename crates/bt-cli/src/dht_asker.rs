@@ -31,7 +31,7 @@ impl DhtAsker {
     /// Network if nobody is known, or no port is free.
     pub(crate) fn start(ask: &AskArgs, hints: Vec<String>) -> Result<Self, Failure> {
         let config = asking_config(&ask.join, hints);
-        Self::with(config, &ask.socket.port.0, ask.socket.bind)
+        Self::with(config, &ask.socket.asking_ports(), ask.socket.bind)
     }
 
     fn with(
@@ -103,7 +103,7 @@ impl<T: Send + 'static> Beside<T> {
         if dht.no_dht {
             return not_asked("");
         }
-        let config = asking_config(&dht.join, torrent.dht_nodes());
+        let config = asking_config(&dht.join, torrent.description.dht_nodes());
         if is_alone(&config) {
             return not_asked(&format!(", and no node of the DHT is known: {ADVICE}"));
         }
@@ -155,7 +155,7 @@ fn is_alone(config: &DhtConfig) -> bool {
 
 /// Returns what an earlier launch saved, for a node that does not use the ids in it.
 pub(crate) fn saved_nodes() -> Option<Vec<u8>> {
-    DhtFile::peek(&state_dir(&StateArgs::default())?)
+    DhtFile::read(&state_dir(&StateArgs::default())?)
 }
 
 fn asking_config(join: &JoinArgs, hints: Vec<String>) -> DhtConfig {

@@ -5,6 +5,7 @@ use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, flock};
+use session::DhtConfig;
 
 /// The name of the file.
 const NAME: &str = "dht";
@@ -18,22 +19,24 @@ pub(crate) struct DhtFile {
 }
 
 impl DhtFile {
-    /// Takes the file in a state folder; `None` if another process has it, or it cannot be locked.
-    pub(crate) fn take(state_dir: &Path) -> Option<Self> {
+    /// Has the node of `config` start with what was saved last in a state folder, and takes the file
+    /// for it. `None` if another process has the file, or it cannot be locked: then the node gets ids
+    /// of its own.
+    pub(crate) fn take_for(config: &mut DhtConfig, state_dir: &Path) -> Option<Self> {
+        let file = Self::take(state_dir);
+        (config.state, config.new_ids) = (Self::read(state_dir), file.is_none());
+        file
+    }
+
+    fn take(state_dir: &Path) -> Option<Self> {
         let lock = File::create(state_dir.join("dht.lock")).ok()?;
         flock(&lock, FlockOperation::NonBlockingLockExclusive).ok()?;
         Some(Self { path: state_dir.join(NAME), _lock: lock })
     }
 
-    /// Returns what was saved last in a state folder, also if another process has the file. The ids in
-    /// it may be that process's.
-    pub(crate) fn peek(state_dir: &Path) -> Option<Vec<u8>> {
+    /// Returns what was saved last in a state folder, whichever process has the file.
+    pub(crate) fn read(state_dir: &Path) -> Option<Vec<u8>> {
         fs::read(state_dir.join(NAME)).ok()
-    }
-
-    /// Returns what was saved last.
-    pub(crate) fn read(&self) -> Option<Vec<u8>> {
-        fs::read(&self.path).ok()
     }
 
     /// Saves, whole or not at all. It is not synced: if it is lost, the nodes are found again.
@@ -53,13 +56,20 @@ mod tests {
     #[test]
     fn file_belongs_to_one_process() {
         let state = tempfile::tempdir().unwrap();
-        let first = DhtFile::take(state.path()).unwrap();
-        assert!(DhtFile::take(state.path()).is_none());
-        assert_eq!((first.read(), DhtFile::peek(state.path())), (None, None));
-        first.save(b"nodes").unwrap();
-        assert_eq!(DhtFile::peek(state.path()).as_deref(), Some(&b"nodes"[..]));
+        let take = || {
+            let mut config = DhtConfig::new();
+            let file = DhtFile::take_for(&mut config, state.path());
+            (file, config.state, config.new_ids)
+        };
+        let (first, saved, new_ids) = take();
+        assert_eq!((saved, new_ids), (None, false));
+        first.as_ref().unwrap().save(b"nodes").unwrap();
+        let (second, saved, new_ids) = take();
+        assert!(second.is_none() && new_ids, "the ids are in use");
+        assert_eq!(saved.as_deref(), Some(&b"nodes"[..]), "the nodes are of use all the same");
         drop(first);
-        let next = DhtFile::take(state.path()).unwrap();
-        assert_eq!(next.read().as_deref(), Some(&b"nodes"[..]));
+        let (next, saved, new_ids) = take();
+        assert!(next.is_some() && !new_ids);
+        assert_eq!(saved.as_deref(), Some(&b"nodes"[..]));
     }
 }

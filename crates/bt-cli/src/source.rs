@@ -43,16 +43,6 @@ impl NamedTorrent {
         }
     }
 
-    /// Returns the nodes of the DHT that it names, each as `host:port`.
-    pub(crate) fn dht_nodes(&self) -> Vec<String> {
-        match &self.description {
-            Description::Metainfo(metainfo) => {
-                metainfo.nodes().iter().map(|node| format!("{}:{}", node.host, node.port)).collect()
-            }
-            Description::Link(link) => link.dht_nodes.clone(),
-        }
-    }
-
     /// Whether only its trackers may name peers (BEP 27). False as long as that is not known.
     pub(crate) fn is_private(&self) -> bool {
         self.description.metainfo().is_some_and(|metainfo| metainfo.info().private())

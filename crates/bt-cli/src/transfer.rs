@@ -67,12 +67,7 @@ impl Transfer {
     pub(crate) fn start(mut config: SessionConfig, output: &Output) -> Result<Self, Failure> {
         let signal = signals::first_signal().or_fail(Class::Failure, "cannot watch for signals")?;
         let dht_file = match (&mut config.dht, &config.state_dir) {
-            (Some(dht), Some(state_dir)) => {
-                let file = DhtFile::take(state_dir);
-                // Another process that has the file has the ids in it.
-                (dht.state, dht.new_ids) = (DhtFile::peek(state_dir), file.is_none());
-                file
-            }
+            (Some(dht), Some(state_dir)) => DhtFile::take_for(dht, state_dir),
             _ => None,
         };
         let session = Session::start(&config).map_err(|error| setup::start_failure(&error))?;
@@ -164,13 +159,14 @@ impl Transfer {
         else {
             return Ok(());
         };
+        let is_last = matches!(event.kind, EventKind::Stopped { .. });
+        // First, because the torrent may wait for its selection.
+        if let EventKind::MetadataReceived(metainfo) = &event.kind {
+            self.handle_metadata(event.torrent, index, metainfo);
+        }
         if event.kind.is_lasting() {
             // Shows the event with the newest numbers.
             self.refresh();
-        }
-        let is_last = matches!(event.kind, EventKind::Stopped { .. });
-        if let EventKind::MetadataReceived(metainfo) = &event.kind {
-            self.handle_metadata(event.torrent, index, metainfo);
         }
         let torrent = &mut self.torrents[index];
         torrent.handle_event(now, &event.kind);

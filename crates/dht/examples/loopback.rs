@@ -44,7 +44,7 @@ impl Node {
         if self.dht.poll_timeout().is_some_and(|next| next <= now) {
             self.dht.handle_timeout(now);
         }
-        while let Some(transmit) = self.dht.poll_transmit(now) {
+        while let Some(transmit) = self.dht.poll_transmit() {
             self.socket.send_to(transmit.bytes, transmit.to)?;
         }
         let events: Vec<Event> = std::iter::from_fn(|| self.dht.poll_event()).collect();

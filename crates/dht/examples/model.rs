@@ -148,7 +148,7 @@ impl Network {
         }
         reply.nodes = Nodes::new(Family::V4, &nodes);
         let body = Body::Reply(reply);
-        let message = Message { transaction, body, ip: Some(me), read_only: false, version: None };
+        let message = Message { ip: Some(me), ..Message::new(transaction, body) };
         let mut out = Vec::new();
         message.encode(&mut out);
         (!dead).then_some(out)
@@ -212,7 +212,7 @@ impl<'n> Player<'n> {
     }
 
     fn drain(&mut self) -> Vec<Event> {
-        while let Some(transmit) = self.dht.poll_transmit(self.now) {
+        while let Some(transmit) = self.dht.poll_transmit() {
             let (to, bytes) = (transmit.to, transmit.bytes);
             let method = match Message::decode(bytes).map(|message| message.body) {
                 Ok(Body::Query(Query { method, .. })) => method,

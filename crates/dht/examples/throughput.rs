@@ -75,7 +75,7 @@ fn measure(
     while start.elapsed().as_secs_f64() < seconds {
         for (from, query) in &queries {
             dht.handle_datagram(now, *from, query);
-            while let Some(transmit) = dht.poll_transmit(now) {
+            while let Some(transmit) = dht.poll_transmit() {
                 answered += 1;
                 bytes += transmit.bytes.len() as u64;
             }
@@ -101,14 +101,14 @@ fn meet(dht: &mut Dht, now: Duration, rng: &mut ChaCha8Rng) {
         let id = NodeId::for_address(ip.into(), rng);
         dht.ping(now, (ip, 6881).into());
         let mut answers = Vec::new();
-        while let Some(transmit) = dht.poll_transmit(now) {
+        while let Some(transmit) = dht.poll_transmit() {
             let message = Message::decode(transmit.bytes).expect("a query");
             answers.push((transmit.to, encode(Body::Reply(Reply::new(id)), message.transaction)));
         }
         answers.iter().for_each(|(from, answer)| dht.handle_datagram(now, *from, answer));
         while dht.poll_event().is_some() {}
     }
-    while dht.poll_transmit(now).is_some() {}
+    while dht.poll_transmit().is_some() {}
 }
 
 /// Has peers announce the torrent.
@@ -119,7 +119,7 @@ fn announce(dht: &mut Dht, now: Duration, info_hash: InfoHashV1) {
         let method =
             Method::GetPeers { info_hash, want: Want::default(), noseed: false, scrape: false };
         dht.handle_datagram(now, from, &encode(Body::Query(Query { id, method }), b"tt"));
-        let answer = dht.poll_transmit(now).expect("an answer").bytes.to_vec();
+        let answer = dht.poll_transmit().expect("an answer").bytes.to_vec();
         let Ok(Message { body: Body::Reply(Reply { token: Some(token), .. }), .. }) =
             Message::decode(&answer)
         else {
@@ -127,7 +127,7 @@ fn announce(dht: &mut Dht, now: Duration, info_hash: InfoHashV1) {
         };
         let method = Method::AnnouncePeer { info_hash, port: Some(6881), seed: false, token };
         dht.handle_datagram(now, from, &encode(Body::Query(Query { id, method }), b"tt"));
-        while dht.poll_transmit(now).is_some() {}
+        while dht.poll_transmit().is_some() {}
     }
 }
 
@@ -137,6 +137,6 @@ fn address(number: u32) -> SocketAddr {
 
 fn encode(body: Body<'_>, transaction: &[u8]) -> Vec<u8> {
     let mut out = Vec::new();
-    Message { transaction, body, ip: None, read_only: false, version: None }.encode(&mut out);
+    Message::new(transaction, body).encode(&mut out);
     out
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use rand::Rng;
 
 use crate::NodeId;
+use crate::node_id::NodeInfo;
 
 /// The most queries that wait for an answer.
 pub const MAX_CALLS: usize = 512;
@@ -41,7 +42,7 @@ pub(crate) struct Call<P> {
 
 impl<P> Call<P> {
     /// Returns the node that was asked, if its id is known.
-    pub(crate) fn named(&self) -> Option<(NodeId, SocketAddr)> {
+    pub(crate) fn node(&self) -> Option<NodeInfo> {
         self.expected.map(|id| (id, self.to))
     }
 }
@@ -110,6 +111,11 @@ impl<P: Clone> Calls<P> {
         self.remove(transaction)
     }
 
+    /// Whether a call for which `is_like` holds may be answered within the short timeout.
+    pub(crate) fn any_fresh(&self, is_like: impl Fn(&Call<P>) -> bool) -> bool {
+        self.calls.values().any(|call| call.stage == Stage::Fresh && is_like(call))
+    }
+
     /// Forgets a call.
     pub(crate) fn remove(&mut self, transaction: u32) -> Option<Call<P>> {
         let call = self.calls.remove(&transaction)?;
@@ -171,6 +177,11 @@ impl<P: Clone> Calls<P> {
             }
             !is_over
         });
+    }
+
+    /// Whether `address` may still answer a query.
+    pub(crate) fn is_asked(&self, address: SocketAddr) -> bool {
+        self.calls.values().any(|call| call.to == address)
     }
 
     pub(crate) fn is_full(&self) -> bool {

@@ -1,6 +1,6 @@
 //! How a node is set up.
 
-use crate::{NodeId, State};
+use crate::{NodeId, SavedState};
 
 /// The configuration of a [`Dht`](crate::Dht).
 #[derive(Debug, Clone)]
@@ -17,7 +17,7 @@ pub struct Config {
     /// Our id in the IPv6 DHT; `None` for the saved one, or else a random one.
     pub id_v6: Option<NodeId>,
     /// What an earlier launch saved. Two nodes that run at the same time must not have the same ids.
-    pub state: Option<State>,
+    pub state: Option<SavedState>,
     /// Whether we answer no queries and say so in ours (BEP 43).
     pub read_only: bool,
     /// Whether local addresses are contacted: those from the caller, and those that a node at a

@@ -19,28 +19,30 @@ use rand_chacha::ChaCha8Rng;
 use crate::address::{FAMILIES, is_usable};
 use crate::calls::Calls;
 use crate::event::Counters;
-use crate::lookup::Lookup;
+use crate::lookup::{Lookup, LookupKind};
 use crate::message::{Body, Message};
 use crate::node_id::OwnIds;
 use crate::outbox::Outbox;
 use crate::peer_store::PeerStore;
-use crate::search::{Goal, Search};
+use crate::saved_state::SAVED_NODES;
 use crate::send_budget::SendBudget;
-use crate::state::SAVED_NODES;
 use crate::throttle::Throttle;
 use crate::tokens::Tokens;
-use crate::{Announce, Config, Event, Family, LookupKey, NodeId, State, Stats, Status, Transmit};
+use crate::walk::Walk;
+use crate::{
+    Announce, Config, Event, Family, LookupKey, NodeId, SavedState, Stats, Status, Transmit,
+};
 use maintenance::Schedule;
 use overlay::{Origin, Overlay};
 use replies::Purpose;
 
-/// The most lookups that run at a time.
+/// The most lookups of the caller that run at a time.
 pub const MAX_LOOKUPS: usize = 16;
-/// The most that wait. A further one is over at once.
+/// The most lookups that wait until others are over. A further one is over at once.
 pub const MAX_QUEUED_LOOKUPS: usize = 1_024;
 /// The most lookups for items, and puts, that wait. Each holds an item.
 const MAX_QUEUED_ITEMS: usize = 64;
-/// The most bytes that a node uses.
+/// The most bytes that a node allocates, 4 MiB.
 pub const DHT_MEMORY: usize = 4 * 1024 * 1024;
 
 /// A node of the Mainline DHT, in one or both families.
@@ -63,6 +65,8 @@ pub struct Dht {
     /// Keeps digests of addresses from being predicted.
     secret: u64,
     overlays: [Option<Overlay>; 2],
+    /// Our ids before the last change, by which lookups end that began with them.
+    former_ids: [Option<NodeId>; 2],
     calls: Calls<Purpose>,
     budget: SendBudget,
     throttle: Throttle,
@@ -71,8 +75,8 @@ pub struct Dht {
     #[cfg(feature = "items")]
     items: crate::items::ItemStore,
     /// Those that run, ours included.
-    searches: BTreeMap<LookupKey, Search>,
-    queue: VecDeque<(LookupKey, Search)>,
+    lookups: BTreeMap<LookupKey, Lookup>,
+    queue: VecDeque<(LookupKey, Lookup)>,
     next_key: u64,
     schedule: Schedule,
     outbox: Outbox,
@@ -107,6 +111,7 @@ impl Dht {
         Self {
             secret: rng.random(),
             overlays,
+            former_ids: [None; 2],
             calls: Calls::new(),
             budget: SendBudget::new(start, config.throttle),
             throttle: Throttle::new(start, rng.random(), config.throttle),
@@ -114,7 +119,7 @@ impl Dht {
             peers: PeerStore::default(),
             #[cfg(feature = "items")]
             items: crate::items::ItemStore::new(),
-            searches: BTreeMap::new(),
+            lookups: BTreeMap::new(),
             queue: VecDeque::new(),
             next_key: 0,
             schedule: Schedule::new(config.wants_routers),
@@ -175,25 +180,26 @@ impl Dht {
     /// id and its neighbours. Does nothing if the address can't be a node's, or 64 others wait that are
     /// as valuable.
     pub fn handle_node(&mut self, now: Duration, address: SocketAddr) {
-        self.add_contact(address, Origin::Named);
+        self.add_hint(address, Origin::Caller);
         self.pump(now);
     }
 
     /// A peer says that its node is at `address` (BEP 5, message `PORT`). The same as
     /// [`handle_node`](Self::handle_node), after all that the user, torrents and links name.
     pub fn handle_peer_node(&mut self, now: Duration, address: SocketAddr) {
-        self.add_contact(address, Origin::Peer);
+        self.add_hint(address, Origin::Peer);
         self.pump(now);
     }
 
-    /// Routers are at `addresses`: nodes that help others to join and are not to be used otherwise.
+    /// Routers are at `addresses`: nodes that help others to join and are not to be used otherwise. They
+    /// are asked before all others, and never become part of the routing table.
     pub fn handle_routers(&mut self, now: Duration, addresses: &[SocketAddr]) {
-        addresses.iter().for_each(|address| self.add_contact(*address, Origin::Router));
+        addresses.iter().for_each(|address| self.add_hint(*address, Origin::Router));
         self.pump(now);
     }
 
     /// A datagram to `address` could not be sent. After eight of a family in a row it sends nothing
-    /// there for 10 s, and for up to 10 min if that goes on.
+    /// there for 10 s, and for up to 1 min if that goes on, or 10 min if we know no node of the family.
     pub fn handle_send_failed(&mut self, now: Duration, address: SocketAddr) {
         self.budget.refund(now, address);
         if let Some(overlay) = self.overlay_mut(Family::of(address)) {
@@ -203,7 +209,8 @@ impl Dht {
         self.pump(now);
     }
 
-    /// Looks for peers of a torrent, and announces us if wanted. The lookup ends when the closest
+    /// Looks for peers of a torrent, and announces us if wanted (BEP 5, `get_peers` and
+    /// `announce_peer`). The lookup ends when the closest
     /// nodes have answered or are slower than others; with an announce, it waits for them up to
     /// 1.5 s. Events: [`Event::Peers`], with [`MAX_LOOKUP_PEERS`](crate::MAX_LOOKUP_PEERS) peers in
     /// all, then [`Event::Done`]: at once if [`MAX_QUEUED_LOOKUPS`] lookups wait.
@@ -213,7 +220,8 @@ impl Dht {
         info_hash: InfoHashV1,
         announce: Announce,
     ) -> LookupKey {
-        let key = self.start(now, Goal::Peers { hash: info_hash, announce }, info_hash.into());
+        let key =
+            self.start(now, LookupKind::Peers { hash: info_hash, announce }, info_hash.into());
         self.report_own_peers(key, info_hash);
         self.pump(now);
         key
@@ -222,20 +230,20 @@ impl Dht {
     /// Counts the peers of a torrent (BEP 33). Events: [`Event::Scraped`], [`Event::Done`]; only
     /// `Done`, at once, if [`MAX_QUEUED_LOOKUPS`] lookups wait.
     pub fn scrape(&mut self, now: Duration, info_hash: InfoHashV1) -> LookupKey {
-        let key = self.start(now, Goal::Scrape { hash: info_hash }, info_hash.into());
+        let key = self.start(now, LookupKind::Scrape { hash: info_hash }, info_hash.into());
         self.pump(now);
         key
     }
 
-    /// Looks for the nodes closest to `target`. Events: [`Event::Nodes`], [`Event::Done`]; only `Done`,
+    /// Looks for the nodes closest to `target` (BEP 5, `find_node`). Events: [`Event::Nodes`], [`Event::Done`]; only `Done`,
     /// at once, if [`MAX_QUEUED_LOOKUPS`] lookups wait.
     pub fn find_nodes(&mut self, now: Duration, target: NodeId) -> LookupKey {
-        let key = self.start(now, Goal::Nodes, target);
+        let key = self.start(now, LookupKind::Nodes, target);
         self.pump(now);
         key
     }
 
-    /// Asks the node at `address` for its id. Events: [`Event::Pong`], [`Event::Done`]; only `Done`, at
+    /// Asks the node at `address` for its id (BEP 5, `ping`). Events: [`Event::Pong`], [`Event::Done`]; only `Done`, at
     /// once and with no query asked, if the address can't be a node's or the budgets forbid it.
     pub fn ping(&mut self, now: Duration, address: SocketAddr) -> LookupKey {
         let key = self.take_key();
@@ -247,7 +255,7 @@ impl Dht {
 
     /// Ends a lookup. No event with its key follows.
     pub fn stop(&mut self, key: LookupKey) {
-        self.searches.remove(&key);
+        self.lookups.remove(&key);
         self.queue.retain(|(queued, _)| *queued != key);
         self.calls.cancel(|purpose| purpose.key() == Some(key));
         self.events.retain(|event| event_key(event) != Some(key));
@@ -263,7 +271,7 @@ impl Dht {
                 lookup: key,
                 stats: Stats { elapsed, ..Stats::default() },
             });
-        } else if self.searches.contains_key(&key) {
+        } else if self.lookups.contains_key(&key) {
             self.calls.cancel(|purpose| purpose.key() == Some(key));
             let _started = self.finish(now, key);
             self.pump(now);
@@ -275,21 +283,23 @@ impl Dht {
         self.read_only = read_only;
     }
 
-    /// Returns what the next launch should know.
-    pub fn save(&self) -> State {
+    /// Returns what the next launch should know: our ids, and up to [`SAVED_NODES`](crate::SAVED_NODES)
+    /// nodes of each family.
+    pub fn save(&self) -> SavedState {
         let nodes = self.overlays.iter().flatten();
         let nodes = nodes.flat_map(|overlay| overlay.nodes_to_save().take(SAVED_NODES)).collect();
         let [id_v4, id_v6] = self.node_ids();
-        State { id_v4, id_v6, nodes }
+        SavedState { id_v4, id_v6, nodes }
     }
 
-    /// Returns a datagram to send.
+    /// Returns the next datagram to send. If it can't be sent, call
+    /// [`handle_send_failed`](Self::handle_send_failed).
     #[must_use]
-    pub fn poll_transmit(&mut self, _now: Duration) -> Option<Transmit<'_>> {
+    pub fn poll_transmit(&mut self) -> Option<Transmit<'_>> {
         self.outbox.pop()
     }
 
-    /// Returns what happened.
+    /// Returns what happened next.
     #[must_use]
     pub fn poll_event(&mut self) -> Option<Event> {
         self.events.pop_front()
@@ -305,14 +315,13 @@ impl Dht {
     /// Returns how the node is doing.
     pub fn status(&self) -> Status {
         let nodes = |family: Family| self.overlay(family).map_or(0, |overlay| overlay.table.len());
-        let is_user = |search: &&Search| !search.goal.is_own();
         Status {
             nodes_v4: nodes(Family::V4),
             nodes_v6: nodes(Family::V6),
-            lookups: self.searches.values().filter(is_user).count(),
+            lookups: self.running_lookups(),
             queued: self.queue.len(),
             calls: self.calls.len(),
-            torrents: self.peers.hash_count(),
+            torrents: self.peers.torrent_count(),
             peers: self.peers.peer_count(),
             short_timeout: self.calls.short_timeout(),
             memory: self.memory(),
@@ -330,7 +339,8 @@ impl Dht {
         FAMILIES.map(|family| self.overlay(family).map(Overlay::id))
     }
 
-    /// Returns our address as other nodes see it, for IPv4 and IPv6.
+    /// Returns our address as other nodes see it (BEP 42), for IPv4 and IPv6; `None` until eight networks
+    /// agree.
     pub fn external_address(&self) -> [Option<IpAddr>; 2] {
         FAMILIES.map(|family| self.overlay(family)?.votes.address())
     }
@@ -339,35 +349,43 @@ impl Dht {
         OwnIds(self.node_ids())
     }
 
-    /// Starts a search, or queues it.
-    fn start(&mut self, now: Duration, goal: Goal, target: NodeId) -> LookupKey {
-        let search = self.search(now, goal, target);
-        self.enqueue(search)
+    /// Starts a lookup, or queues it.
+    fn start(&mut self, now: Duration, kind: LookupKind, target: NodeId) -> LookupKey {
+        let lookup = self.new_lookup(now, kind, target);
+        self.enqueue(lookup)
     }
 
-    /// Makes a search in all families.
-    fn search(&self, now: Duration, goal: Goal, target: NodeId) -> Search {
-        let walk = |family| self.overlay(family).map(|_| Lookup::new(target, goal.stores()));
-        Search::new(now, goal, FAMILIES.map(walk))
+    /// Makes a lookup in all families.
+    fn new_lookup(&self, now: Duration, kind: LookupKind, target: NodeId) -> Lookup {
+        let walk = |family| self.overlay(family).map(|_| Walk::new(target, kind.stores()));
+        Lookup::new(now, kind, FAMILIES.map(walk))
     }
 
-    fn enqueue(&mut self, search: Search) -> LookupKey {
-        let running = self.searches.values().filter(|search| !search.goal.is_own()).count();
-        if running < MAX_LOOKUPS {
+    fn enqueue(&mut self, lookup: Lookup) -> LookupKey {
+        if self.has_room_for_lookup() {
             let key = self.take_key();
-            self.searches.insert(key, search);
+            self.lookups.insert(key, lookup);
             return key;
         }
-        let queued = |other: &&(_, Search)| other.1.goal.is_item();
+        let queued = |other: &&(_, Lookup)| other.1.kind.is_item();
         let is_full = self.queue.len() >= MAX_QUEUED_LOOKUPS
-            || search.goal.is_item()
+            || lookup.kind.is_item()
                 && self.queue.iter().filter(queued).count() >= MAX_QUEUED_ITEMS;
         if is_full {
             return self.refuse_lookup();
         }
         let key = self.take_key();
-        self.queue.push_back((key, search));
+        self.queue.push_back((key, lookup));
         key
+    }
+
+    fn has_room_for_lookup(&self) -> bool {
+        self.running_lookups() < MAX_LOOKUPS
+    }
+
+    /// Returns how many lookups of the caller run.
+    fn running_lookups(&self) -> usize {
+        self.lookups.values().filter(|lookup| !lookup.kind.is_own()).count()
     }
 
     /// Returns the key of a lookup that is over at once.
@@ -384,14 +402,14 @@ impl Dht {
 
     /// Reports the peers that announced to us: nobody else asks us for them.
     fn report_own_peers(&mut self, key: LookupKey, hash: InfoHashV1) {
-        let Some(search) = self.searches.get_mut(&key) else { return };
+        let Some(lookup) = self.lookups.get_mut(&key) else { return };
         let mut out = Vec::new();
         for overlay in self.overlays.iter().flatten() {
             let asker = overlay.own_address();
             self.peers.values(hash, asker, false, self.rng.random(), usize::MAX, &mut out);
         }
         let addresses =
-            search.take_new(self.secret, usize::MAX, crate::message::Values::new(&out).iter());
+            lookup.take_new(self.secret, usize::MAX, crate::message::Values::new(&out).iter());
         if !addresses.is_empty() {
             self.push_event(Event::Peers { lookup: key, from: None, addresses });
         }
@@ -411,15 +429,15 @@ impl Dht {
 
     fn memory(&self) -> usize {
         let overlays = self.overlays.iter().flatten().map(Overlay::memory).sum::<usize>();
-        let searches = self.searches.values().map(Search::memory).sum::<usize>();
-        let queued = self.queue.iter().map(|(_, search)| search.memory()).sum::<usize>();
+        let lookups = self.lookups.values().map(Lookup::memory).sum::<usize>();
+        let queued = self.queue.iter().map(|(_, lookup)| lookup.memory()).sum::<usize>();
         let events = self.events.capacity() * size_of::<Event>();
         let stores = self.peers.memory() + self.budget.memory() + Throttle::memory();
         #[cfg(feature = "items")]
         let stores = stores + self.items.memory();
         size_of::<Self>()
             + overlays
-            + searches
+            + lookups
             + queued
             + events
             + stores

@@ -36,7 +36,7 @@ pub struct Transmit<'a> {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Event {
-    /// Peers of the torrent, none of which was in an earlier event of this lookup.
+    /// Peers of the torrent, at least one, none of which was in an earlier event of this lookup.
     Peers {
         /// The lookup.
         lookup: LookupKey,
@@ -51,7 +51,7 @@ pub enum Event {
     Nodes {
         /// The lookup.
         lookup: LookupKey,
-        /// The nodes, the closest first in each family.
+        /// The nodes, [`K`](crate::K) of each family at most, first those of IPv4; the closest first.
         nodes: Vec<(NodeId, SocketAddr)>,
     },
     /// How many peers the torrent has, at the end of [`scrape`](crate::Dht::scrape). Estimates from
@@ -91,7 +91,8 @@ pub enum Event {
     /// Nobody answers, or nobody is known: resolve the names of the routers and pass their addresses
     /// to [`handle_routers`](crate::Dht::handle_routers).
     RoutersWanted,
-    /// Enough nodes see us at this address.
+    /// Nodes of eight networks, and two thirds of all, see us at this address (BEP 42). Our id of the
+    /// family is one that fits it now.
     Address {
         /// The address.
         ip: IpAddr,
@@ -125,7 +126,7 @@ pub struct Status {
     pub lookups: usize,
     /// Lookups that wait until others are over.
     pub queued: usize,
-    /// Queries that wait for an answer.
+    /// Queries that wait for an answer; at most [`MAX_CALLS`](crate::MAX_CALLS).
     pub calls: usize,
     /// Torrents for which peers are stored here.
     pub torrents: usize,
@@ -133,7 +134,7 @@ pub struct Status {
     pub peers: usize,
     /// The time after which a silent node no longer holds a lookup up.
     pub short_timeout: Duration,
-    /// Bytes in use, about.
+    /// About how many bytes the node has allocated; at most [`DHT_MEMORY`](crate::DHT_MEMORY).
     pub memory: usize,
     /// What has been counted since the start.
     pub counters: Counters,

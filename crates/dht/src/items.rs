@@ -8,9 +8,9 @@ use ring::signature::{ED25519, Ed25519KeyPair, KeyPair as _, UnparsedPublicKey};
 use sha1::{Digest as _, Sha1};
 
 use crate::NodeId;
-use crate::message::{MAX_DEPTH, MAX_TOKENS, Reply};
-pub use store::{ITEM_LIFETIME, ITEMS_AN_ADDRESS, MAX_ITEMS};
-pub(crate) use store::{ItemStore, PutRefused, Signed, check_lengths};
+use crate::message::{MAX_BENCODE_TOKENS, MAX_DEPTH, Method, MutablePut, Reply};
+pub use store::{ITEM_LIFETIME, ITEMS_PER_ADDRESS, MAX_ITEMS};
+pub(crate) use store::{ItemStore, PutRefused, check_lengths};
 
 /// The longest value, bencoded, in bytes.
 pub const ITEM_LENGTH: usize = 1_000;
@@ -19,7 +19,7 @@ pub const SALT_LENGTH: usize = 64;
 
 /// The deepest nesting of a value and its most bencode tokens, so that a message with it is read.
 const VALUE_DEPTH: usize = MAX_DEPTH - 2;
-const VALUE_TOKENS: usize = MAX_TOKENS - 64;
+const VALUE_TOKENS: usize = MAX_BENCODE_TOKENS - 64;
 
 /// Data that is stored in the DHT. Whoever reads it can verify it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -183,77 +183,111 @@ fn check_value(value: &[u8]) -> Result<(), ItemError> {
     options.parse(value).map(|_| ()).map_err(|_| ItemError::NotCanonical)
 }
 
-/// What a lookup for an item, or for where to put one, looks for and has found.
+/// What a lookup for an item, or for where to put one, knows of it.
 #[derive(Debug)]
-pub(crate) struct ItemSearch {
-    target: NodeId,
-    salt: Vec<u8>,
-    /// The newest valid version.
-    pub(crate) found: Option<Item>,
-    pub(crate) put: Option<Put>,
+pub(crate) enum ItemLookup {
+    Get {
+        target: NodeId,
+        salt: Vec<u8>,
+        /// The newest valid version.
+        found: Option<Item>,
+    },
+    Put(Put),
 }
 
-/// What is to be stored.
+/// An item that is to be stored.
 #[derive(Debug)]
 pub(crate) struct Put {
-    pub(crate) item: Item,
+    item: Item,
     cas: Option<i64>,
     /// The nodes that have a version.
     holders: Vec<SocketAddr>,
 }
 
 impl Put {
-    /// Returns the sequence number that the version at `address` must have. A node without one is not
-    /// asked to compare (BEP 44, "CAS").
-    pub(crate) fn cas_for(&self, address: SocketAddr) -> Option<i64> {
-        self.cas.filter(|_| self.holders.contains(&address))
+    /// Remembers a node that has a version.
+    fn handle_reply(&mut self, from: SocketAddr, reply: &Reply<'_>) {
+        if reply.seq.is_some() && self.holders.len() < crate::MAX_CANDIDATES {
+            self.holders.push(from);
+        }
+    }
+
+    /// Returns the query that puts the item at `address`. A node without a version is not asked to
+    /// compare sequence numbers (BEP 44, "CAS").
+    fn method<'a>(&'a self, address: SocketAddr, token: &'a [u8]) -> Method<'a> {
+        let cas = self.cas.filter(|_| self.holders.contains(&address));
+        let mutable = match &self.item {
+            Item::Immutable { .. } => None,
+            Item::Mutable { key, salt, seq, signature, .. } => {
+                Some(MutablePut { key, salt, seq: *seq, cas, signature })
+            }
+        };
+        Method::Put { token, value: self.item.value(), mutable }
     }
 }
 
-impl ItemSearch {
+impl ItemLookup {
     pub(crate) fn get(target: NodeId, salt: Vec<u8>) -> Self {
-        Self { target, salt, found: None, put: None }
+        Self::Get { target, salt, found: None }
     }
 
     pub(crate) fn put(item: Item, cas: Option<i64>) -> Self {
-        let put = Some(Put { item, cas, holders: Vec::new() });
-        Self { put, ..Self::get(NodeId([0; 20]), Vec::new()) }
+        Self::Put(Put { item, cas, holders: Vec::new() })
     }
 
-    /// Takes the item out of a reply, if it is a newer one and valid.
     pub(crate) fn handle_reply(&mut self, from: SocketAddr, reply: &Reply<'_>) {
-        if let Some(put) = &mut self.put {
-            if reply.seq.is_some() && put.holders.len() < crate::MAX_CANDIDATES {
-                put.holders.push(from);
+        match self {
+            Self::Put(put) => put.handle_reply(from, reply),
+            Self::Get { target, salt, found } => {
+                let Some(item) = item_of(reply, salt) else { return };
+                let is_newer = found.as_ref().is_none_or(|found| item.seq() > found.seq());
+                if is_newer && item.target() == *target && item.verify().is_ok() {
+                    *found = Some(item);
+                }
             }
-            return;
         }
-        let Some(value) = reply.value.filter(|value| value.len() <= ITEM_LENGTH) else { return };
-        let item = match (reply.key, reply.seq, reply.signature) {
-            (Some(key), Some(seq), Some(signature)) => Item::Mutable {
-                key: *key,
-                salt: self.salt.clone(),
-                seq,
-                value: value.to_vec(),
-                signature: *signature,
-            },
-            _ => Item::Immutable { value: value.to_vec() },
-        };
-        let is_newer = self.found.as_ref().is_none_or(|found| item.seq() > found.seq());
-        if is_newer && item.target() == self.target && item.verify().is_ok() {
-            self.found = Some(item);
+    }
+
+    /// Returns the query that stores at `address` what is to be put.
+    pub(crate) fn put_method<'a>(
+        &'a self,
+        address: SocketAddr,
+        token: &'a [u8],
+    ) -> Option<Method<'a>> {
+        match self {
+            Self::Get { .. } => None,
+            Self::Put(put) => Some(put.method(address, token)),
         }
     }
 
     /// Whether no other node can have a newer version.
     pub(crate) fn is_final(&self) -> bool {
-        matches!(self.found, Some(Item::Immutable { .. }))
+        matches!(self, Self::Get { found: Some(Item::Immutable { .. }), .. })
+    }
+
+    /// Returns the item that was found.
+    pub(crate) fn into_found(self) -> Option<Item> {
+        match self {
+            Self::Get { found, .. } => found,
+            Self::Put(_) => None,
+        }
     }
 
     pub(crate) fn memory(&self) -> usize {
         // Both items at their longest.
         2 * (ITEM_LENGTH + SALT_LENGTH) + crate::MAX_CANDIDATES * size_of::<SocketAddr>()
     }
+}
+
+/// Returns the item in a reply to `get`, not verified yet, as one with `salt` if it is mutable.
+fn item_of(reply: &Reply<'_>, salt: &[u8]) -> Option<Item> {
+    let value = reply.value.filter(|value| value.len() <= ITEM_LENGTH)?.to_vec();
+    Some(match (reply.key, reply.seq, reply.signature) {
+        (Some(key), Some(seq), Some(signature)) => {
+            Item::Mutable { key: *key, salt: salt.to_vec(), seq, value, signature: *signature }
+        }
+        _ => Item::Immutable { value },
+    })
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@
 //!
 //! - [`Dht`] is the node, made from a [`Config`]. It holds both families.
 //! - [`Event`] is what happened, [`Transmit`] a datagram to send.
-//! - [`State`] is what the next launch should know.
+//! - [`SavedState`] is what the next launch should know.
 //! - `Item`, with the feature `items`, is data of any kind in the DHT.
 //! - [`NodeId`] is an id and the distance between two.
 //!
@@ -27,7 +27,7 @@
 //! let carry = |nodes: &mut [Dht; 2]| loop {
 //!     let mut moved = false;
 //!     for from in 0..2 {
-//!         while let Some(transmit) = nodes[from].poll_transmit(now) {
+//!         while let Some(transmit) = nodes[from].poll_transmit() {
 //!             let bytes = transmit.bytes.to_vec();
 //!             nodes[1 - from].handle_datagram(now, addresses[from], &bytes);
 //!             moved = true;
@@ -86,13 +86,13 @@ mod node_id;
 mod outbox;
 mod peer_store;
 mod rate;
-mod search;
+mod saved_state;
 mod send_budget;
-mod state;
 mod table;
 mod throttle;
 mod tokens;
 mod votes;
+mod walk;
 
 pub use address::Family;
 pub use bloom::{BLOOM_LENGTH, Bloom};
@@ -103,15 +103,17 @@ pub use dht::{DHT_MEMORY, Dht, MAX_LOOKUPS, MAX_QUEUED_LOOKUPS};
 pub use event::{Announce, Counters, Event, LookupKey, Stats, Status, Transmit};
 #[cfg(feature = "items")]
 pub use items::{
-    ITEM_LENGTH, ITEM_LIFETIME, ITEMS_AN_ADDRESS, Item, ItemError, MAX_ITEMS, SALT_LENGTH,
+    ITEM_LENGTH, ITEM_LIFETIME, ITEMS_PER_ADDRESS, Item, ItemError, MAX_ITEMS, SALT_LENGTH,
     mutable_target, public_key,
 };
-pub use lookup::{ALPHA, MAX_CANDIDATES, MAX_LOOKUP_QUERIES};
+pub use lookup::MAX_LOOKUP_PEERS;
 pub use node_id::{Distance, NodeId};
-pub use peer_store::{HASHES_AN_ADDRESS, MAX_HASHES, MAX_PEERS, MAX_PEERS_EACH, PEER_LIFETIME};
-pub use search::MAX_LOOKUP_PEERS;
+pub use peer_store::{
+    MAX_PEERS, MAX_TORRENTS, PEER_LIFETIME, PEERS_PER_TORRENT, TORRENTS_PER_ADDRESS,
+};
+pub use saved_state::{SAVED_NODES, SavedState, SavedStateError};
 pub use send_budget::{NEW_ADDRESS_RATE, QUERY_RATE};
-pub use state::{SAVED_NODES, State, StateError};
 pub use table::K;
 pub use throttle::{ASKER_RATE, MAX_ASKERS, NET_RATE, REPLY_BYTES};
 pub use tokens::TOKEN_ROTATION;
+pub use walk::{ALPHA, MAX_CANDIDATES, MAX_LOOKUP_QUERIES};

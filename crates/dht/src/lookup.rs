@@ -1,399 +1,263 @@
-//! The walk towards a target in one family (BEP 5, "Overview"): which nodes to ask next, when it is
-//! over, and where to store.
+//! What the caller, or the node itself, looks for: a walk in each family, and what they found.
 
-use std::net::SocketAddr;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
 
-use crate::NodeId;
-use crate::address::{Group, host, net, wide_net};
+use bt_types::InfoHashV1;
+
+use crate::address::host;
+use crate::bloom::{BLOOM_LENGTH, Bloom};
+use crate::message::{Method, Want};
 use crate::table::K;
+use crate::walk::Walk;
+use crate::{Announce, Family, Stats};
 
-/// The most queries on the way to the closest nodes at a time.
-pub const ALPHA: usize = 4;
-/// The most nodes that a walk remembers; the farthest are forgotten.
-pub const MAX_CANDIDATES: usize = 100;
-/// The most nodes that a walk asks. One in twenty walks asks more than 48; a walk that asks many more
-/// is being led astray.
-pub const MAX_LOOKUP_QUERIES: usize = 200;
-/// How many nodes of a /16 (IPv6: /48) are asked while there are others. The owner of many addresses
-/// close to each other must not fill the space around a target with nodes.
-const NODES_PER_NET: usize = 2;
-/// How many nodes of a /16 (IPv6: /48) a walk remembers, so that they do not displace all others.
-const CANDIDATES_PER_NET: usize = 16;
-/// How many entries with the same id, and how many at the same host, a walk remembers that have not
-/// answered. Only the node itself can tell which of them is right, so one must not exclude the others.
-const CANDIDATES_PER_ID: usize = 3;
-const CANDIDATES_PER_HOST: usize = 2;
-/// How many nodes a walk remembers that one node alone named and that have not answered.
-const CANDIDATES_PER_INFORMANT: usize = K;
-/// How many of the nodes that one node alone named are asked before one of them answers. The others of
-/// them are asked last.
-const UNPROVEN_NAMED: usize = 3;
-/// The most nodes that a value is stored at.
-const MAX_STORES: usize = 2 * K;
-/// How many of them have ids that fit their addresses, if there are enough (BEP 42).
-const COMPLIANT_STORES: usize = 6;
+/// The most peers that one lookup reports.
+pub const MAX_LOOKUP_PEERS: usize = 2_000;
 
-/// The walk.
+/// The most of them that one node names.
+const PEERS_PER_INFORMANT: usize = 50;
+
+/// The most peers in a node's filter that is believed. No node stores that many, and a single full
+/// filter would hide all others.
+const MAX_FILTER_PEERS: f64 = 6_000.0;
+
+/// How long a lookup waits for the first node to become known.
+const FIRST_NODE_WAIT: Duration = Duration::from_secs(15);
+
+/// What is looked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum LookupKind {
+    /// Peers of a torrent.
+    Peers { hash: InfoHashV1, announce: Announce },
+    /// The number of peers of a torrent.
+    Scrape { hash: InfoHashV1 },
+    /// The nodes closest to the target, for the caller.
+    Nodes,
+    /// An item.
+    #[cfg(feature = "items")]
+    Get,
+    /// Where to put an item.
+    #[cfg(feature = "items")]
+    Put,
+    /// The nodes closest to us, to join.
+    Join,
+    /// A few nodes on the way to a target, to fill the routing table.
+    Refresh,
+}
+
+impl LookupKind {
+    /// Whether the node looks for it without being asked to.
+    pub(crate) fn is_own(&self) -> bool {
+        matches!(self, Self::Join | Self::Refresh)
+    }
+
+    /// Whether an item is looked for or put.
+    pub(crate) fn is_item(&self) -> bool {
+        #[cfg(feature = "items")]
+        if matches!(self, Self::Get | Self::Put) {
+            return true;
+        }
+        false
+    }
+
+    /// Whether something is stored at the end.
+    pub(crate) fn stores(&self) -> bool {
+        #[cfg(feature = "items")]
+        if *self == Self::Put {
+            return true;
+        }
+        matches!(self, Self::Peers { announce: Announce::Port { .. }, .. })
+    }
+}
+
+/// A lookup.
 #[derive(Debug)]
 pub(crate) struct Lookup {
-    target: NodeId,
-    /// Whether only nodes count that gave a token.
-    needs_token: bool,
-    /// The closest first.
-    candidates: Vec<Candidate>,
-    /// How many candidates were tried.
-    tried: usize,
-}
-
-/// A node as others name it: an id and an address, either of which may be wrong.
-pub(crate) type Named = (NodeId, SocketAddr);
-
-#[derive(Debug)]
-struct Candidate {
-    id: NodeId,
-    address: SocketAddr,
-    /// The only node that named it; `None` if several did, or our table.
-    informant: Option<SocketAddr>,
-    /// Whether it answered with another id than the one it was named with.
-    is_misnamed: bool,
-    state: State,
-}
-
-impl Candidate {
-    fn is(&self, named: Named) -> bool {
-        (self.id, self.address) == named
-    }
-
-    fn has_answered(&self) -> bool {
-        matches!(self.state, State::Answered { .. })
-    }
-}
-
-#[derive(Debug, PartialEq, Eq)]
-enum State {
-    New,
-    Asked,
-    /// Silent for longer than the short timeout. It may still answer, but others are asked.
-    Stalled,
-    /// Silent for so long that nothing waits for it. It may still answer.
-    Overdue,
-    Failed,
-    Answered {
-        token: Option<Box<[u8]>>,
-        store: Store,
-    },
-}
-
-/// Whether the value was stored at a node.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Store {
-    No,
-    Asked,
-    Over,
-}
-
-/// What a walk needs now.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(crate) struct Progress {
-    /// The node to ask.
-    pub(crate) next: Option<Named>,
-    /// Whether the closest nodes known have answered or stalled.
-    pub(crate) is_settled: bool,
-    /// Whether none of them may still answer in time.
-    pub(crate) is_done: bool,
+    pub(crate) kind: LookupKind,
+    pub(crate) started: Duration,
+    /// By family; `None` where we have no socket.
+    pub(crate) walks: [Option<Walk>; 2],
+    pub(crate) stats: Stats,
+    /// By family, whether it stores something and our id has changed since it started: its tokens are
+    /// bound to the former one.
+    pub(crate) has_former_id: [bool; 2],
+    /// Digests of the peers that were reported, in order.
+    seen: Vec<u64>,
+    /// The seeds and the other peers that nodes know of, for a scrape.
+    filters: Option<Box<(Bloom, Bloom)>>,
+    /// The item that is looked for or put.
+    #[cfg(feature = "items")]
+    pub(crate) item: Option<Box<crate::items::ItemLookup>>,
 }
 
 impl Lookup {
-    pub(crate) fn new(target: NodeId, needs_token: bool) -> Self {
-        Self { target, needs_token, candidates: Vec::new(), tried: 0 }
-    }
-
-    pub(crate) fn target(&self) -> NodeId {
-        self.target
-    }
-
-    /// Adds a node that `informant` named, or that is in our table, unless it is there already, a node
-    /// of its /24 (IPv6: /64) has answered, or there are too many like it. Returns whether it was
-    /// added.
-    pub(crate) fn add(&mut self, (id, address): Named, informant: Option<SocketAddr>) -> bool {
-        if let Some(known) = self.find((id, address)) {
-            known.informant = known.informant.filter(|other| Some(*other) == informant);
-            return false;
+    pub(crate) fn new(now: Duration, kind: LookupKind, walks: [Option<Walk>; 2]) -> Self {
+        let filters = matches!(kind, LookupKind::Scrape { .. }).then(Box::default);
+        Self {
+            kind,
+            started: now,
+            walks,
+            stats: Stats::default(),
+            has_former_id: [false; 2],
+            seen: Vec::new(),
+            filters,
+            #[cfg(feature = "items")]
+            item: None,
         }
-        let own_net = net(address);
-        let is_taken = |other: &Candidate| other.has_answered() && net(other.address) == own_net;
-        if self.candidates.iter().any(is_taken) || !self.make_room((id, address), informant) {
-            return false;
+    }
+
+    /// Returns the query that is sent to the nodes of `family`.
+    pub(crate) fn method(&self, family: Family, want: Want) -> Option<Method<'static>> {
+        let walk = self.walks[family.index()].as_ref()?;
+        Some(match self.kind {
+            LookupKind::Peers { hash, announce } => {
+                // A seed needs no other seeds.
+                let noseed = matches!(announce, Announce::Port { seed: true, .. });
+                Method::GetPeers { info_hash: hash, want, noseed, scrape: false }
+            }
+            LookupKind::Scrape { hash } => {
+                Method::GetPeers { info_hash: hash, want, noseed: false, scrape: true }
+            }
+            #[cfg(feature = "items")]
+            LookupKind::Get | LookupKind::Put => {
+                Method::Get { target: walk.target(), want, seq: None }
+            }
+            LookupKind::Nodes | LookupKind::Join | LookupKind::Refresh => {
+                Method::FindNode { target: walk.target(), want }
+            }
+        })
+    }
+
+    /// Returns those of `peers` at an IP address, or a local address and port, that was not returned
+    /// before; `most` at most. `secret` makes it impossible to choose a peer that is taken for another.
+    pub(crate) fn take_new(
+        &mut self,
+        secret: u64,
+        most: usize,
+        peers: impl Iterator<Item = SocketAddr>,
+    ) -> Vec<SocketAddr> {
+        let mut new = Vec::new();
+        for peer in peers {
+            if new.len() == most {
+                break;
+            }
+            let mut hasher = DefaultHasher::new();
+            (secret, host(peer)).hash(&mut hasher);
+            let digest = hasher.finish();
+            if self.seen.len() < MAX_LOOKUP_PEERS
+                && let Err(at) = self.seen.binary_search(&digest)
+            {
+                self.seen.insert(at, digest);
+                new.push(peer);
+            }
         }
-        self.insert(Candidate { id, address, informant, is_misnamed: false, state: State::New });
-        if self.candidates.len() > MAX_CANDIDATES {
-            let worst = self.worst(|_| true).unwrap_or(MAX_CANDIDATES);
-            return !self.candidates.remove(worst).is((id, address));
+        new
+    }
+
+    /// Returns those of `peers` that a node named and that are new, without the one at `own`, which is
+    /// what we announce.
+    pub(crate) fn take_named(
+        &mut self,
+        secret: u64,
+        own: Option<IpAddr>,
+        peers: impl Iterator<Item = SocketAddr>,
+    ) -> Vec<SocketAddr> {
+        let announced = match self.kind {
+            LookupKind::Peers { announce: Announce::Port { port, .. }, .. } => Some(port),
+            _ => None,
+        };
+        let is_own = |peer: &SocketAddr| own == Some(peer.ip()) && announced == Some(peer.port());
+        self.take_new(secret, PEERS_PER_INFORMANT, peers.filter(|peer| !is_own(peer)))
+    }
+
+    /// Adds the filters of a reply, if they can be true.
+    pub(crate) fn merge_filters(&mut self, seeds: &[u8; BLOOM_LENGTH], peers: &[u8; BLOOM_LENGTH]) {
+        if let Some((all_seeds, all_peers)) = self.filters.as_deref_mut() {
+            for (all, filter) in [(all_seeds, seeds), (all_peers, peers)] {
+                let mut one = Bloom::default();
+                one.merge(filter);
+                if one.estimate() <= MAX_FILTER_PEERS {
+                    all.merge(filter);
+                }
+            }
         }
-        true
     }
 
-    fn insert(&mut self, candidate: Candidate) {
-        let distance = self.target.distance(&candidate.id);
-        let is_closer = |other: &Candidate| self.target.distance(&other.id) < distance;
-        let at = self.candidates.partition_point(is_closer);
-        self.candidates.insert(at, candidate);
+    /// Counts a peer that a node without filters named (BEP 33, "Handling legacy responses").
+    pub(crate) fn count_peer(&mut self, peer: SocketAddr) {
+        if let Some(filters) = &mut self.filters {
+            filters.1.insert(peer.ip());
+        }
     }
 
-    /// Makes room for another node among those like it. Returns whether there is any.
-    fn make_room(&mut self, (id, address): Named, informant: Option<SocketAddr>) -> bool {
-        let (own_host, own_wide) = (host(address), wide_net(address));
-        let is_named = |other: &Candidate| informant.is_some() && other.informant == informant;
-        let is_same = |other: &Candidate| other.id == id || host(other.address) == own_host;
-        self.count(|other| is_named(other) && is_same(other)) == 0
-            && self.count(|other| is_named(other) && !other.has_answered())
-                < CANDIDATES_PER_INFORMANT
-            && self.limit(CANDIDATES_PER_ID, |other| !other.has_answered() && other.id == id)
-            && self.limit(CANDIDATES_PER_HOST, |other| host(other.address) == own_host)
-            && self.limit(CANDIDATES_PER_NET, |other| wide_net(other.address) == own_wide)
+    /// Returns the estimated numbers of seeds and of other peers.
+    pub(crate) fn counts(&self) -> Option<(u32, u32)> {
+        let (seeds, peers) = self.filters.as_deref()?;
+        Some((seeds.estimate().round() as u32, peers.estimate().round() as u32))
     }
 
-    /// Removes the worst node for which `is_like` holds if there are `most`. Returns whether there are
-    /// fewer now.
-    fn limit(&mut self, most: usize, is_like: impl Fn(&Candidate) -> bool) -> bool {
-        if self.count(&is_like) < most {
+    /// Whether it has found enough before it is at its target.
+    pub(crate) fn is_satisfied(&self) -> bool {
+        #[cfg(feature = "items")]
+        if self.item.as_ref().is_some_and(|item| item.is_final()) {
             return true;
         }
-        let worst = self.worst(is_like);
-        worst.map(|at| self.candidates.remove(at)).is_some()
+        self.kind == LookupKind::Refresh && self.stats.answered as usize >= K
     }
 
-    fn count(&self, is_like: impl Fn(&Candidate) -> bool) -> usize {
-        self.candidates.iter().filter(|other| is_like(other)).count()
-    }
-
-    /// Returns the farthest doubtful node, or else the farthest that nothing waits for, of those for
-    /// which `is_like` holds. The failed ones are evidence against the node that named them.
-    fn worst(&self, is_like: impl Fn(&Candidate) -> bool) -> Option<usize> {
-        let is_doubtful = |other: &Candidate| {
-            other.state == State::New && is_like(other) && self.is_doubtful(other)
-        };
-        let is_over = |other: &Candidate| {
-            matches!(other.state, State::Failed | State::Overdue) && is_like(other)
-        };
-        let doubtful = self.candidates.iter().rposition(is_doubtful);
-        doubtful.or_else(|| self.candidates.iter().rposition(is_over))
-    }
-
-    /// Returns what the walk needs now, while nodes that are `busy` can't be asked.
-    pub(crate) fn progress(&self, busy: &[Named]) -> Progress {
-        let (diverse, deferred) = self.scan(true, busy);
-        if diverse.is_done && deferred { self.scan(false, busy).0 } else { diverse }
-    }
-
-    /// Whether it has asked as many nodes as it may.
-    pub(crate) fn is_exhausted(&self) -> bool {
-        self.tried >= MAX_LOOKUP_QUERIES
-    }
-
-    /// Goes through the candidates up to the last one of the [`K`] closest. With `diverse`, nodes of
-    /// different networks count, and neither nodes of networks that have answered already are asked,
-    /// nor those that an untrustworthy node named. Returns whether there are such nodes, too.
-    fn scan(&self, diverse: bool, busy: &[Named]) -> (Progress, bool) {
-        let mut progress = Progress { next: None, is_settled: true, is_done: true };
-        let mut nets: Vec<Group> = Vec::with_capacity(2 * K);
-        let (mut counted, mut asked, mut deferred) = (0, 0, false);
-        for candidate in &self.candidates {
-            let group = wide_net(candidate.address);
-            let of_net = nets.iter().filter(|other| **other == group).count();
-            match &candidate.state {
-                State::Answered { token, .. } if token.is_some() || !self.needs_token => {
-                    counted += usize::from(!diverse || of_net == 0);
-                    nets.push(group);
-                    if counted == K {
-                        return (progress, false);
-                    }
-                }
-                State::New if self.is_exhausted() || self.has_answered_near(candidate) => {}
-                State::New
-                    if diverse && (of_net >= NODES_PER_NET || self.is_doubtful(candidate)) =>
-                {
-                    deferred = true;
-                }
-                State::New => {
-                    let named = (candidate.id, candidate.address);
-                    if asked < ALPHA
-                        && progress.next.is_none()
-                        && !busy.contains(&named)
-                        && !self.is_asked_near(candidate)
-                    {
-                        progress.next = Some(named);
-                    }
-                    (progress.is_settled, progress.is_done) = (false, false);
-                }
-                State::Asked => {
-                    asked += 1;
-                    (progress.is_settled, progress.is_done) = (false, false);
-                }
-                State::Stalled => progress.is_done = false,
-                State::Answered { .. } | State::Overdue | State::Failed => {}
-            }
-        }
-        (progress, deferred)
-    }
-
-    /// Whether a node of the same /24 (IPv6: /64) has answered.
-    fn has_answered_near(&self, candidate: &Candidate) -> bool {
-        self.is_near(candidate, Candidate::has_answered)
-    }
-
-    /// Whether a node of the same /24 (IPv6: /64) is being asked.
-    fn is_asked_near(&self, candidate: &Candidate) -> bool {
-        self.is_near(candidate, |other| other.state == State::Asked)
-    }
-
-    fn is_near(&self, candidate: &Candidate, is_like: impl Fn(&Candidate) -> bool) -> bool {
-        let group = net(candidate.address);
-        self.candidates.iter().any(|other| is_like(other) && net(other.address) == group)
-    }
-
-    /// Whether only a node named it of whose nodes enough have been asked and none has answered.
-    fn is_doubtful(&self, candidate: &Candidate) -> bool {
-        if candidate.informant.is_none() {
-            return false;
-        }
-        let mut unproven = 0;
-        for other in self.candidates.iter().filter(|other| other.informant == candidate.informant) {
-            match other.state {
-                State::Answered { .. } if !other.is_misnamed => return false,
-                State::New => {}
-                _ => unproven += 1,
-            }
-        }
-        unproven >= UNPROVEN_NAMED
-    }
-
-    /// Records that the node is being asked.
-    pub(crate) fn handle_asked(&mut self, named: Named) {
-        self.set(named, State::Asked);
-    }
-
-    /// Records that it has been silent for the short timeout.
-    pub(crate) fn handle_stalled(&mut self, named: Named) {
-        self.set(named, State::Stalled);
-    }
-
-    /// Records that it has been silent for longer than an announce waits.
-    pub(crate) fn handle_overdue(&mut self, named: Named) {
-        self.set(named, State::Overdue);
-    }
-
-    /// Records that it will not answer.
-    pub(crate) fn handle_failed(&mut self, named: Named) {
-        self.set(named, State::Failed);
-    }
-
-    fn set(&mut self, named: Named, state: State) {
-        let Some(candidate) = self.find(named) else { return };
-        let was_new = std::mem::replace(&mut candidate.state, state) == State::New;
-        self.tried += usize::from(was_new);
-    }
-
-    /// Records that the node answered, with the id `id`. If that is another one than expected, its
-    /// place is where that id belongs.
-    pub(crate) fn handle_answered(&mut self, named: Named, id: NodeId, token: Option<&[u8]>) {
-        let Some(at) = self.candidates.iter().position(|other| other.is(named)) else { return };
-        let mut candidate = self.candidates.remove(at);
-        if self.has_answered_near(&candidate) {
-            candidate.state = State::Failed;
-            self.candidates.insert(at, candidate);
-            return;
-        }
-        if id != candidate.id {
-            // A correct entry of this node is superfluous now.
-            self.candidates.retain(|other| !other.is((id, candidate.address)));
-            (candidate.id, candidate.is_misnamed) = (id, true);
-        }
-        let token = token.filter(|_| self.needs_token).map(Box::from);
-        candidate.state = State::Answered { token, store: Store::No };
-        self.insert(candidate);
-    }
-
-    /// Returns a node to store at, and its token: the closest that gave one, [`NODES_PER_NET`] of a /16
-    /// (IPv6: /48) at most, until [`K`] networks are reached and enough ids fit their addresses. Those
-    /// of fewer networks make up for missing ones.
-    pub(crate) fn next_store(&self) -> Option<(Named, &[u8])> {
-        self.next_store_of(NODES_PER_NET, MAX_STORES)
-            .unwrap_or_else(|found| if found < K { self.next_store_of(K, K).ok()? } else { None })
-    }
-
-    /// The same with `per_net` nodes of a network and `most` in all. Returns how many there are if
-    /// they do not suffice.
-    fn next_store_of(&self, per_net: usize, most: usize) -> Result<Option<(Named, &[u8])>, usize> {
-        let mut stores: Vec<Group> = Vec::with_capacity(most);
-        let (mut nets, mut compliant) = (0, 0);
-        for Candidate { id, address, state, .. } in &self.candidates {
-            let State::Answered { token: Some(token), store } = state else { continue };
-            let group = wide_net(*address);
-            let of_net = stores.iter().filter(|other| **other == group).count();
-            if of_net >= per_net {
-                continue;
-            }
-            if *store == Store::No {
-                return Ok(Some(((*id, *address), token)));
-            }
-            stores.push(group);
-            nets += usize::from(of_net == 0);
-            compliant += usize::from(id.is_compliant(address.ip()));
-            let is_enough = nets >= K && compliant >= COMPLIANT_STORES;
-            if is_enough || stores.len() == most {
-                return Ok(None);
-            }
-        }
-        Err(stores.len())
-    }
-
-    /// Records that the node is being asked to store.
-    pub(crate) fn handle_store_asked(&mut self, named: Named) {
-        self.set_store(named, Store::Asked);
-    }
-
-    /// Records that it answered, or that nothing waits for its answer.
-    pub(crate) fn handle_store_over(&mut self, named: Named) {
-        self.set_store(named, Store::Over);
-    }
-
-    fn set_store(&mut self, named: Named, new: Store) {
-        let candidate = self.find(named).map(|candidate| &mut candidate.state);
-        if let Some(State::Answered { store, .. }) = candidate {
-            *store = new;
-        }
-    }
-
-    /// Whether a node is being asked to store.
-    pub(crate) fn is_storing(&self) -> bool {
-        let is_asked = |state: &State| matches!(state, State::Answered { store: Store::Asked, .. });
-        self.candidates.iter().any(|candidate| is_asked(&candidate.state))
-    }
-
-    /// Returns the nodes that answered, the closest first, [`K`] at most.
-    pub(crate) fn closest(&self) -> impl Iterator<Item = Named> {
-        let answered = self.candidates.iter().filter(|candidate| candidate.has_answered());
-        answered.map(|candidate| (candidate.id, candidate.address)).take(K)
-    }
-
-    /// Whether it has no node to start from.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.candidates.is_empty()
-    }
-
-    fn find(&mut self, named: Named) -> Option<&mut Candidate> {
-        self.candidates.iter_mut().find(|candidate| candidate.is(named))
+    /// When it gives up waiting for the first node to become known.
+    pub(crate) fn wakes_at(&self) -> Duration {
+        self.started + FIRST_NODE_WAIT
     }
 
     pub(crate) fn memory(&self) -> usize {
-        let tokens = self.candidates.iter().map(|candidate| match &candidate.state {
-            State::Answered { token: Some(token), .. } => token.len(),
-            _ => 0,
-        });
-        self.candidates.capacity() * size_of::<Candidate>() + tokens.sum::<usize>()
+        let walks = self.walks.iter().flatten().map(Walk::memory).sum::<usize>();
+        let filters = self.filters.as_ref().map_or(0, |_| 2 * BLOOM_LENGTH);
+        #[cfg(feature = "items")]
+        let walks = walks + self.item.as_ref().map_or(0, |item| item.memory());
+        size_of::<Self>() + walks + self.seen.capacity() * size_of::<u64>() + filters
     }
 }
 
 #[cfg(test)]
-mod tests;
+mod tests {
+    use super::*;
+    use crate::NodeId;
+
+    fn lookup(kind: LookupKind) -> Lookup {
+        let walk = Walk::new(NodeId([1; 20]), kind.stores());
+        Lookup::new(Duration::ZERO, kind, [Some(walk), None])
+    }
+
+    #[test]
+    fn peers_are_reported_once_and_limited() {
+        let hash = InfoHashV1([1; 20]);
+        let mut lookup = lookup(LookupKind::Peers { hash, announce: Announce::No });
+        let peer = |number: u32| {
+            SocketAddr::from((std::net::Ipv4Addr::from_bits(0x2d00_0000 + number), 6881))
+        };
+        let mut take = |peers: Vec<SocketAddr>| lookup.take_named(1, None, peers.into_iter());
+        assert_eq!(take(vec![peer(1), peer(1), peer(2)]).len(), 2);
+        assert_eq!(take(vec![peer(2), peer(3)]), [peer(3)]);
+        let mut other_port = peer(3);
+        other_port.set_port(1);
+        assert_eq!(take(vec![other_port]), []);
+        assert_eq!(take((0..9999).map(peer).collect()).len(), PEERS_PER_INFORMANT);
+        let all = lookup.take_new(1, usize::MAX, (0..9999).map(peer)).len();
+        assert_eq!(all, MAX_LOOKUP_PEERS - 3 - PEERS_PER_INFORMANT);
+        assert!(lookup.memory() <= 64 * 1024, "{}", lookup.memory());
+    }
+
+    #[test]
+    fn scrape_counts_without_filters_too() {
+        let mut lookup = lookup(LookupKind::Scrape { hash: InfoHashV1([1; 20]) });
+        let mut seeds = Bloom::default();
+        (0..20).for_each(|last| seeds.insert([45, 0, 0, last].into()));
+        lookup.merge_filters(seeds.as_bytes(), &[0; BLOOM_LENGTH]);
+        lookup.merge_filters(seeds.as_bytes(), &[0xff; BLOOM_LENGTH]);
+        (0..5).for_each(|port| lookup.count_peer(SocketAddr::from(([45, 1, 1, 1], port))));
+        assert_eq!(lookup.counts(), Some((20, 1)));
+    }
+}

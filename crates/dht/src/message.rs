@@ -18,7 +18,7 @@ use bt_types::InfoHashV1;
 use crate::NodeId;
 use crate::bloom::BLOOM_LENGTH;
 pub use fields::{Nodes, Values};
-pub(crate) use fields::{push_node, push_value};
+pub(crate) use fields::{node_length, push_node, push_value};
 
 /// The shortest datagram that is read, in bytes.
 pub const MIN_DATAGRAM: usize = 15;
@@ -27,20 +27,20 @@ pub const MAX_DATAGRAM_IN: usize = 1_500;
 /// The deepest nesting that is read.
 pub const MAX_DEPTH: usize = 10;
 /// The most bencode tokens that are read: each value, key and end of a container is one.
-pub const MAX_TOKENS: usize = 512;
+pub const MAX_BENCODE_TOKENS: usize = 512;
 /// The longest transaction id that is read and echoed, in bytes.
-pub const MAX_TID: usize = 32;
+pub const MAX_TRANSACTION_LENGTH: usize = 32;
 /// The longest token that is read and sent back, in bytes.
-pub const MAX_TOKEN: usize = 64;
+pub const MAX_TOKEN_LENGTH: usize = 64;
 /// The most nodes that are read from one list.
-pub const MAX_NODES: usize = 16;
+pub const MAX_NODES_IN: usize = 16;
 /// The most peers that are read from one reply.
 pub const MAX_VALUES_IN: usize = 100;
 
 /// A message (BEP 5, "KRPC Protocol").
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Message<'a> {
-    /// `t`: chosen by the node that asks, at most [`MAX_TID`] bytes.
+    /// `t`: chosen by the node that asks, at most [`MAX_TRANSACTION_LENGTH`] bytes.
     pub transaction: &'a [u8],
     /// `y` and what belongs to it.
     pub body: Body<'a>,
@@ -50,6 +50,13 @@ pub struct Message<'a> {
     pub read_only: bool,
     /// `v`: the sender's program and its version.
     pub version: Option<&'a [u8]>,
+}
+
+impl<'a> Message<'a> {
+    /// Returns a message without the optional fields: no `ip`, `ro` or `v`.
+    pub fn new(transaction: &'a [u8], body: Body<'a>) -> Self {
+        Self { transaction, body, ip: None, read_only: false, version: None }
+    }
 }
 
 /// The three kinds of message, and queries that can only be refused.
@@ -246,10 +253,10 @@ pub enum MessageError {
     /// It is shorter than [`MIN_DATAGRAM`] or longer than [`MAX_DATAGRAM_IN`].
     #[error("{0} bytes are too few or too many for a message")]
     Length(usize),
-    /// It is not one bencoded value, or exceeds [`MAX_DEPTH`] or [`MAX_TOKENS`].
+    /// It is not one bencoded value, or exceeds [`MAX_DEPTH`] or [`MAX_BENCODE_TOKENS`].
     #[error("not a bencoded value within the limits")]
     Bencode,
-    /// `t` is missing or longer than [`MAX_TID`].
+    /// `t` is missing or longer than [`MAX_TRANSACTION_LENGTH`].
     #[error("no transaction id, or one that is too long")]
     Transaction,
     /// `y` is missing or unknown, or what must come with it is missing.

@@ -1,7 +1,7 @@
 //! Node ids: the XOR metric (BEP 5) and the tie to an IP address (BEP 42).
 
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use crate::address::is_local;
 use bt_types::InfoHashV1;
@@ -15,6 +15,10 @@ const V6_MASK: [u8; 8] = [0x01, 0x03, 0x07, 0x0f, 0x1f, 0x3f, 0x7f, 0xff];
 /// A point of the 160-bit space of the DHT: the id of a node, or the target of a lookup.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct NodeId(pub [u8; 20]);
+
+/// A node as others name it ("compact node info", BEP 5): its id and its address, either of which may
+/// be wrong.
+pub(crate) type NodeInfo = (NodeId, SocketAddr);
 
 /// How far two ids are apart (BEP 5, "Overview"). Smaller is closer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

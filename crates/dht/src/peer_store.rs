@@ -1,6 +1,6 @@
 //! Peers that others announced to us (BEP 5, "announce_peer"; BEP 33).
 
-mod swarm;
+mod torrent;
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -10,23 +10,23 @@ use bt_types::InfoHashV1;
 
 use crate::bloom::Bloom;
 use crate::node_id::OwnIds;
-use swarm::Swarm;
+use torrent::TorrentPeers;
 
-/// The most torrents.
-pub const MAX_HASHES: usize = 2_000;
-/// The most peers of all torrents.
+/// The most torrents for which peers are stored.
+pub const MAX_TORRENTS: usize = 2_000;
+/// The most peers that are stored, of all torrents.
 pub const MAX_PEERS: usize = 16_384;
-/// The most peers of a torrent, in each family.
-pub const MAX_PEERS_EACH: usize = 500;
+/// The most peers of a torrent that are stored, of each family.
+pub const PEERS_PER_TORRENT: usize = 500;
 /// How long a peer is kept after its last announce.
 pub const PEER_LIFETIME: Duration = Duration::from_secs(45 * 60);
 /// The most torrents that an IP address (IPv6: a /64) is kept for.
-pub const HASHES_AN_ADDRESS: usize = 100;
+pub const TORRENTS_PER_ADDRESS: usize = 100;
 
 /// The peers, by torrent.
 #[derive(Debug, Default)]
 pub(crate) struct PeerStore {
-    swarms: BTreeMap<InfoHashV1, Swarm>,
+    torrents: BTreeMap<InfoHashV1, TorrentPeers>,
     peers: usize,
     /// The torrent that is farthest from the ids with which it was looked for.
     farthest: Option<(OwnIds, InfoHashV1)>,
@@ -48,9 +48,9 @@ impl PeerStore {
         if !self.accepts(own, hash, peer) {
             return Err(StoreFull);
         }
-        let is_new = self.swarms.get(&hash).is_none_or(|swarm| !swarm.contains(peer));
+        let is_new = self.torrents.get(&hash).is_none_or(|torrent| !torrent.contains(peer));
         if is_new {
-            if self.hashes_of(peer) >= HASHES_AN_ADDRESS {
+            if self.torrents_of(peer) >= TORRENTS_PER_ADDRESS {
                 return Err(StoreFull);
             }
             self.make_room(own, hash);
@@ -61,11 +61,11 @@ impl PeerStore {
 
     /// Stores a peer for which there is room.
     pub(crate) fn insert(&mut self, now: Duration, hash: InfoHashV1, peer: SocketAddr, seed: bool) {
-        let swarm = self.swarms.entry(hash).or_insert_with(|| {
+        let torrent = self.torrents.entry(hash).or_insert_with(|| {
             self.farthest = None;
-            Swarm::default()
+            TorrentPeers::default()
         });
-        if swarm.announce(now, peer, seed) {
+        if torrent.announce(now, peer, seed) {
             self.peers += 1;
         }
     }
@@ -73,12 +73,12 @@ impl PeerStore {
     /// Returns whether an announce of `peer` would be stored, as far as the torrent is concerned.
     /// Otherwise it gets no token.
     pub(crate) fn accepts(&mut self, own: OwnIds, hash: InfoHashV1, peer: SocketAddr) -> bool {
-        if let Some(swarm) = self.swarms.get(&hash) {
-            let has_room = swarm.len_like(peer) < MAX_PEERS_EACH;
-            return swarm.has_place_of(peer)
+        if let Some(torrent) = self.torrents.get(&hash) {
+            let has_room = torrent.len_like(peer) < PEERS_PER_TORRENT;
+            return torrent.has_place_of(peer)
                 || has_room && (self.peers < MAX_PEERS || self.farthest(own) != Some(hash));
         }
-        let is_full = self.swarms.len() == MAX_HASHES || self.peers == MAX_PEERS;
+        let is_full = self.torrents.len() == MAX_TORRENTS || self.peers == MAX_PEERS;
         !is_full || self.is_nearer(own, hash)
     }
 
@@ -92,32 +92,33 @@ impl PeerStore {
             return Some(hash);
         }
         let farthest =
-            self.swarms.keys().max_by_key(|hash| own.distance(&(**hash).into())).copied();
+            self.torrents.keys().max_by_key(|hash| own.distance(&(**hash).into())).copied();
         self.farthest = farthest.map(|hash| (own, hash));
         farthest
     }
 
     fn make_room(&mut self, own: OwnIds, hash: InfoHashV1) {
-        let is_known = self.swarms.contains_key(&hash);
-        while self.peers >= MAX_PEERS || !is_known && self.swarms.len() >= MAX_HASHES {
+        let is_known = self.torrents.contains_key(&hash);
+        while self.peers >= MAX_PEERS || !is_known && self.torrents.len() >= MAX_TORRENTS {
             let Some(farthest) = self.farthest(own) else { return };
             self.remove(farthest);
         }
     }
 
     fn remove(&mut self, hash: InfoHashV1) {
-        if let Some(swarm) = self.swarms.remove(&hash) {
-            self.peers -= swarm.len();
+        if let Some(torrent) = self.torrents.remove(&hash) {
+            self.peers -= torrent.len();
         }
         self.farthest = None;
     }
 
-    fn hashes_of(&self, peer: SocketAddr) -> usize {
-        self.swarms.values().filter(|swarm| swarm.has_owner_of(peer)).count()
+    fn torrents_of(&self, peer: SocketAddr) -> usize {
+        self.torrents.values().filter(|torrent| torrent.has_owner_of(peer)).count()
     }
 
-    /// Appends peers of `hash` of the asker's family, local ones only to a local asker, as elements of a bencoded list, `limit` bytes
-    /// at most, from a position on that `start` chooses. With `noseed`, seeds are left out.
+    /// Appends peers of `hash` to `out`, as elements of a bencoded list, `limit` bytes at most: those of
+    /// the asker's family, and local ones only for a local asker. `start` chooses the first of them.
+    /// With `noseed`, seeds are left out.
     pub(crate) fn values(
         &self,
         hash: InfoHashV1,
@@ -127,31 +128,31 @@ impl PeerStore {
         limit: usize,
         out: &mut Vec<u8>,
     ) {
-        if let Some(swarm) = self.swarms.get(&hash) {
-            swarm.values(asker, noseed, start as usize, limit, out);
+        if let Some(torrent) = self.torrents.get(&hash) {
+            torrent.values(asker, noseed, start as usize, limit, out);
         }
     }
 
     /// Returns the filters of the seeds and of the other peers, if there are any.
     pub(crate) fn filters(&self, hash: InfoHashV1) -> Option<(Bloom, Bloom)> {
-        self.swarms.get(&hash).map(Swarm::filters)
+        self.torrents.get(&hash).map(TorrentPeers::filters)
     }
 
     /// Forgets peers that have not been announced for [`PEER_LIFETIME`].
     pub(crate) fn expire(&mut self, now: Duration) {
         let Some(oldest) = now.checked_sub(PEER_LIFETIME) else { return };
         let mut left = 0;
-        self.swarms.retain(|_, swarm| {
-            swarm.expire(oldest);
-            left += swarm.len();
-            swarm.len() > 0
+        self.torrents.retain(|_, torrent| {
+            torrent.expire(oldest);
+            left += torrent.len();
+            torrent.len() > 0
         });
         self.peers = left;
         self.farthest = None;
     }
 
-    pub(crate) fn hash_count(&self) -> usize {
-        self.swarms.len()
+    pub(crate) fn torrent_count(&self) -> usize {
+        self.torrents.len()
     }
 
     pub(crate) fn peer_count(&self) -> usize {
@@ -159,8 +160,8 @@ impl PeerStore {
     }
 
     pub(crate) fn memory(&self) -> usize {
-        let tree = 2 * self.swarms.len() * (size_of::<InfoHashV1>() + size_of::<Swarm>());
-        tree + self.swarms.values().map(Swarm::memory).sum::<usize>()
+        let tree = 2 * self.torrents.len() * (size_of::<InfoHashV1>() + size_of::<TorrentPeers>());
+        tree + self.torrents.values().map(TorrentPeers::memory).sum::<usize>()
     }
 }
 

@@ -1,4 +1,4 @@
-//! A token bucket.
+//! A rate with a burst.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ pub(crate) struct Rate {
 }
 
 impl Rate {
-    /// Returns a full bucket.
+    /// Returns a rate whose whole burst may be spent.
     pub(crate) fn new(now: Duration, per_second: u32, burst: u32) -> Self {
         let burst = f64::from(burst);
         Self { per_second: f64::from(per_second), burst, left: burst, at: now }

@@ -8,26 +8,26 @@ use std::time::Duration;
 use crate::address::{Group, host};
 use crate::rate::Rate;
 
-/// Queries per second, and the burst.
+/// The most queries that are sent per second, after a burst of twice as many.
 pub const QUERY_RATE: u32 = 50;
 const QUERY_BURST: u32 = 100;
-/// New addresses in any minute. Routers at home have small tables.
+/// The most new addresses that are queried in any minute; in the first half minute half of them.
+/// Routers at home have small tables.
 pub const NEW_ADDRESS_RATE: usize = 600;
-/// New addresses in the first half minute.
 const FIRST_ADDRESSES: usize = 300;
 const FIRST_PERIOD: Duration = Duration::from_secs(30);
 /// How many queries an address may leave unanswered before it is not asked for [`REST`].
 const MAX_UNANSWERED: u8 = 2;
 /// The same for a node of the table, which receives at its address.
-const MAX_UNANSWERED_KNOWN: u8 = 16;
+const MAX_UNANSWERED_IN_TABLE: u8 = 16;
 /// How long the last query to an address is under way.
 const BUSY: Duration = Duration::from_secs(1);
 /// How long a silent address is not asked. Others may have named a victim's.
 const REST: Duration = Duration::from_secs(60);
 /// How long an address that was asked is not new.
-const MEMORY: Duration = Duration::from_secs(5 * 60);
+const QUERIED_LIFETIME: Duration = Duration::from_secs(5 * 60);
 /// The most addresses that are remembered.
-const MAX_CONTACTED: usize = 4096;
+const MAX_QUERIED: usize = 4096;
 /// How long an address is ignored where a node answered with another id than expected, and where
 /// that happened again.
 const MISMATCH_REST: Duration = Duration::from_secs(15 * 60);
@@ -50,8 +50,9 @@ pub(crate) enum Permit {
     Never,
 }
 
+/// An address that was asked.
 #[derive(Debug)]
-struct Contact {
+struct Queried {
     last: Duration,
     unanswered: u8,
     /// Whether a new address was counted for its only query.
@@ -75,7 +76,7 @@ pub(crate) struct SendBudget {
     /// The second of the last of them.
     second: u64,
     start: Option<Duration>,
-    contacted: BTreeMap<Group, Contact>,
+    queried: BTreeMap<Group, Queried>,
     mismatched: BTreeMap<Group, Mismatch>,
     is_on: bool,
 }
@@ -87,14 +88,14 @@ impl SendBudget {
             new: [0; 60],
             second: now.as_secs(),
             start: None,
-            contacted: BTreeMap::new(),
+            queried: BTreeMap::new(),
             mismatched: BTreeMap::new(),
             is_on,
         }
     }
 
-    /// Returns whether a query may go to `address`. One in the table is `known`.
-    pub(crate) fn permit(&mut self, now: Duration, address: SocketAddr, known: bool) -> Permit {
+    /// Returns whether a query may go to `address`, where a node of the routing table is if `in_table`.
+    pub(crate) fn permit(&mut self, now: Duration, address: SocketAddr, in_table: bool) -> Permit {
         if self.is_ignored(now, address) {
             return Permit::Never;
         }
@@ -104,17 +105,17 @@ impl SendBudget {
         if !self.queries.has(now) {
             return Permit::Later(self.queries.next());
         }
-        let limit = if known { MAX_UNANSWERED_KNOWN } else { MAX_UNANSWERED };
-        match self.contacted.get(&host(address)) {
-            Some(contact) if contact.unanswered >= limit => {
-                match now.saturating_sub(contact.last) {
+        let limit = if in_table { MAX_UNANSWERED_IN_TABLE } else { MAX_UNANSWERED };
+        match self.queried.get(&host(address)) {
+            Some(queried) if queried.unanswered >= limit => {
+                match now.saturating_sub(queried.last) {
                     age if age >= REST => Permit::Now,
                     age if age < BUSY => Permit::Busy,
                     _ => Permit::Never,
                 }
             }
             Some(_) => Permit::Now,
-            None if known => Permit::Now,
+            None if in_table => Permit::Now,
             None => self.permit_new(now),
         }
     }
@@ -124,53 +125,53 @@ impl SendBudget {
         let used: usize = self.new.iter().map(|count| usize::from(*count)).sum();
         let is_start = self.start.is_none_or(|start| now < start + FIRST_PERIOD);
         let limit = if is_start { FIRST_ADDRESSES } else { NEW_ADDRESS_RATE };
-        if used >= limit || self.contacted.len() >= MAX_CONTACTED {
+        if used >= limit || self.queried.len() >= MAX_QUERIED {
             return Permit::NewLater(Duration::from_secs(self.second + 1));
         }
         Permit::Now
     }
 
     /// Counts a query that was sent.
-    pub(crate) fn record_query(&mut self, now: Duration, address: SocketAddr, known: bool) {
+    pub(crate) fn record_query(&mut self, now: Duration, address: SocketAddr, in_table: bool) {
         self.queries.spend(now, 1);
         self.start.get_or_insert(now);
         let group = host(address);
-        if let Some(contact) = self.contacted.get_mut(&group) {
+        if let Some(queried) = self.queried.get_mut(&group) {
             // After a rest there is one more try.
-            let has_rested = now.saturating_sub(contact.last) >= REST;
-            contact.unanswered = if has_rested { 1 } else { contact.unanswered.saturating_add(1) };
-            (contact.last, contact.is_new) = (now, false);
+            let has_rested = now.saturating_sub(queried.last) >= REST;
+            queried.unanswered = if has_rested { 1 } else { queried.unanswered.saturating_add(1) };
+            (queried.last, queried.is_new) = (now, false);
             return;
         }
-        if !known {
+        if !in_table {
             self.advance(now);
             self.new[(self.second % 60) as usize] += 1;
         }
-        if self.contacted.len() < MAX_CONTACTED {
-            self.contacted.insert(group, Contact { last: now, unanswered: 1, is_new: !known });
+        if self.queried.len() < MAX_QUERIED {
+            self.queried.insert(group, Queried { last: now, unanswered: 1, is_new: !in_table });
         }
     }
 
     /// Takes back the last query to `address`, which could not be sent.
     pub(crate) fn refund(&mut self, now: Duration, address: SocketAddr) {
         let group = host(address);
-        let Some(contact) = self.contacted.get_mut(&group).filter(|contact| contact.unanswered > 0)
+        let Some(queried) = self.queried.get_mut(&group).filter(|queried| queried.unanswered > 0)
         else {
             return;
         };
-        contact.unanswered -= 1;
+        queried.unanswered -= 1;
         self.queries.refund(1);
-        if contact.is_new && contact.last + Duration::from_secs(60) > now {
-            let count = &mut self.new[(contact.last.as_secs() % 60) as usize];
+        if queried.is_new && queried.last + Duration::from_secs(60) > now {
+            let count = &mut self.new[(queried.last.as_secs() % 60) as usize];
             *count = count.saturating_sub(1);
-            self.contacted.remove(&group);
+            self.queried.remove(&group);
         }
     }
 
     /// Records that an answer came from `address`.
     pub(crate) fn record_answer(&mut self, address: SocketAddr) {
-        if let Some(contact) = self.contacted.get_mut(&host(address)) {
-            (contact.unanswered, contact.is_new) = (0, false);
+        if let Some(queried) = self.queried.get_mut(&host(address)) {
+            (queried.unanswered, queried.is_new) = (0, false);
         }
     }
 
@@ -198,7 +199,7 @@ impl SendBudget {
 
     /// Forgets what is over.
     pub(crate) fn expire(&mut self, now: Duration) {
-        self.contacted.retain(|_, contact| now.saturating_sub(contact.last) < MEMORY);
+        self.queried.retain(|_, queried| now.saturating_sub(queried.last) < QUERIED_LIFETIME);
         self.mismatched.retain(|_, mismatch| now < mismatch.kept_until);
     }
 
@@ -215,9 +216,9 @@ impl SendBudget {
     }
 
     pub(crate) fn memory(&self) -> usize {
-        let contacted = self.contacted.len() * (size_of::<Group>() + size_of::<Contact>());
+        let queried = self.queried.len() * (size_of::<Group>() + size_of::<Queried>());
         let mismatched = self.mismatched.len() * (size_of::<Group>() + size_of::<Mismatch>());
-        2 * (contacted + mismatched)
+        2 * (queried + mismatched)
     }
 }
 
@@ -231,14 +232,14 @@ mod tests {
 
     /// Sends a query to each address of `next` in turn, as often as is permitted, for `period`, and
     /// returns when each went.
-    fn send(period: Duration, known: bool) -> Vec<Duration> {
+    fn send(period: Duration, in_table: bool) -> Vec<Duration> {
         let mut budget = SendBudget::new(Duration::ZERO, true);
         let (mut now, mut sent) = (Duration::ZERO, Vec::new());
         while now < period {
             let address = at(sent.len() as u32);
-            match budget.permit(now, address, known) {
+            match budget.permit(now, address, in_table) {
                 Permit::Now => {
-                    budget.record_query(now, address, known);
+                    budget.record_query(now, address, in_table);
                     sent.push(now);
                 }
                 Permit::Later(next) | Permit::NewLater(next) => {
@@ -278,13 +279,13 @@ mod tests {
     #[test]
     fn silent_address_is_left_in_peace() {
         let mut budget = SendBudget::new(Duration::ZERO, true);
-        let mut ask = |time: u64, port: u16, known: bool| {
+        let mut ask = |time: u64, port: u16, in_table: bool| {
             let mut address = at(1);
             address.set_port(port);
             let now = Duration::from_secs(time);
-            let permit = budget.permit(now, address, known);
+            let permit = budget.permit(now, address, in_table);
             if permit == Permit::Now {
-                budget.record_query(now, address, known);
+                budget.record_query(now, address, in_table);
             }
             permit
         };
@@ -293,7 +294,11 @@ mod tests {
         assert_eq!([ask(1, 3, false), ask(2, 3, false), ask(60, 1, false)], [busy, never, never]);
         assert_eq!([ask(61, 1, false), ask(61, 1, false), ask(62, 1, false)], [now, now, never]);
         let more = (0..99).filter(|_| ask(62, 1, true) == now).count();
-        assert_eq!(more, usize::from(MAX_UNANSWERED_KNOWN - MAX_UNANSWERED), "a node of the table");
+        assert_eq!(
+            more,
+            usize::from(MAX_UNANSWERED_IN_TABLE - MAX_UNANSWERED),
+            "a node of the table"
+        );
         let mut budget = SendBudget::new(Duration::ZERO, true);
         for time in 0..100 {
             let now = Duration::from_secs(time);
@@ -332,19 +337,19 @@ mod tests {
             budget.record_query(now, at(ip as u32), false);
             budget.refund(now, at(ip as u32));
         }
-        assert!(budget.contacted.is_empty());
+        assert!(budget.queried.is_empty());
     }
 
     #[test]
     fn remembered_addresses_are_limited() {
         let mut budget = SendBudget::new(Duration::ZERO, true);
-        for ip in 0..=MAX_CONTACTED as u32 {
+        for ip in 0..=MAX_QUERIED as u32 {
             budget.record_query(Duration::ZERO, at(ip), true);
         }
-        assert_eq!(budget.contacted.len(), MAX_CONTACTED);
+        assert_eq!(budget.queried.len(), MAX_QUERIED);
         let later = Duration::from_secs(120);
         assert!(matches!(budget.permit(later, at(1 << 20), false), Permit::NewLater(_)));
-        budget.expire(MEMORY);
-        assert!(budget.contacted.is_empty());
+        budget.expire(QUERIED_LIFETIME);
+        assert!(budget.queried.is_empty());
     }
 }

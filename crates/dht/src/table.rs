@@ -16,14 +16,15 @@ use crate::address::{host, wide_net};
 use crate::node_id::Distance;
 use bucket::{Bucket, Shape};
 
-/// The number of nodes in a bucket, in a list of nodes, and that hold a stored value.
+/// The number of nodes in a bucket, in a list of nodes, and at least at which a value is stored (BEP 5,
+/// "K").
 pub const K: usize = 8;
 /// How many nodes the first buckets hold. Lookups start there, and more entries save round trips.
 const FIRST_BUCKETS: [usize; 4] = [128, 64, 32, 16];
 /// The most buckets.
 const MAX_BUCKETS: usize = 50;
 /// How many of a list of nodes are of a /16 (IPv6: /48), if there are enough others.
-const NODES_PER_NET: usize = 1;
+const LISTED_PER_WIDE_NET: usize = 1;
 /// A node whose last answer is older is checked. Only answers count: a query can be forged.
 pub(crate) const QUESTIONABLE: Duration = Duration::from_secs(15 * 60);
 /// A node that left a query unanswered is checked after that time.
@@ -59,7 +60,7 @@ impl Node {
 
 /// What became of a node that answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Entry {
+pub(crate) enum Admission {
     /// It is new in the table.
     Added,
     /// It was in the table.
@@ -90,16 +91,16 @@ impl Table {
         id: NodeId,
         address: SocketAddr,
         rtt: Duration,
-    ) -> Entry {
+    ) -> Admission {
         if id == self.own {
-            return Entry::Refused;
+            return Admission::Refused;
         }
         let rtt = u16::try_from(rtt.as_millis()).unwrap_or(u16::MAX);
         let node = Node { id, address, due: seconds(now + QUESTIONABLE), rtt, failures: 0 };
         self.add(node)
     }
 
-    fn add(&mut self, node: Node) -> Entry {
+    fn add(&mut self, node: Node) -> Admission {
         let index = self.index(&node.id);
         if let Some(entry) = self.buckets[index].refresh(&node) {
             return entry;
@@ -109,7 +110,7 @@ impl Table {
         // Another node behind the same address, or the same one under a new id.
         let taken = self.iter().find(|other| is_taken(other));
         if taken.is_some_and(|other| other.address != node.address) {
-            return Entry::Refused;
+            return Admission::Refused;
         }
         self.evict_at(node.address);
         self.split_for(&node.id);
@@ -162,7 +163,7 @@ impl Table {
     }
 
     /// Fills `found` with the nodes closest to `target`, the closest first, [`K`] at most; of a /16
-    /// (IPv6: /48) only [`NODES_PER_NET`], if there are enough others. Leaves out nodes that are not
+    /// (IPv6: /48) only [`LISTED_PER_WIDE_NET`], if there are enough others. Leaves out nodes that are not
     /// `wanted`.
     pub(crate) fn closest<'t>(
         &'t self,
@@ -171,7 +172,7 @@ impl Table {
         found: &mut Closest<'t>,
     ) {
         found.clear();
-        for most in [NODES_PER_NET, usize::MAX] {
+        for most in [LISTED_PER_WIDE_NET, usize::MAX] {
             let at = self.index(target);
             // Nodes of this bucket are closer than those of deeper ones, which are closer than those
             // of each earlier one.

@@ -7,16 +7,17 @@ use std::time::Duration;
 use crate::address::{Group, host, net};
 use crate::rate::Rate;
 
-/// The bytes of all answers per second, and the burst.
+/// The most bytes of answers that are sent per second, after a burst of twice as many. Nodes of the
+/// routing table and owners of a token may have as many again.
 pub const REPLY_BYTES: u32 = 32 * 1024;
 const REPLY_BURST: u32 = 64 * 1024;
-/// Answers per second and address, and the burst.
+/// The most queries per second of an IP address that are answered, after a burst of 20.
 pub const ASKER_RATE: u32 = 5;
 const ASKER_BURST: u32 = 20;
-/// Answers per second and /24 (IPv6: /64), and the burst.
+/// The most queries per second of a /24 (IPv6: /64) that are answered, after a burst of 100.
 pub const NET_RATE: u32 = 50;
 const NET_BURST: u32 = 100;
-/// How many askers, and how many networks, are remembered.
+/// The most askers, and the most networks of askers, that are remembered.
 pub const MAX_ASKERS: usize = 4096;
 /// How many entries share a place in the table.
 const WAYS: usize = 4;
@@ -36,8 +37,8 @@ pub(crate) enum Standing {
 pub(crate) struct Throttle {
     unknown: Rate,
     proven: Rate,
-    askers: Buckets,
-    nets: Buckets,
+    askers: GroupRates,
+    nets: GroupRates,
     is_on: bool,
 }
 
@@ -47,8 +48,8 @@ impl Throttle {
         Self {
             unknown: Rate::new(now, REPLY_BYTES, REPLY_BURST),
             proven: Rate::new(now, REPLY_BYTES, REPLY_BURST),
-            askers: Buckets::new(secret, ASKER_RATE, ASKER_BURST),
-            nets: Buckets::new(!secret, NET_RATE, NET_BURST),
+            askers: GroupRates::new(secret, ASKER_RATE, ASKER_BURST),
+            nets: GroupRates::new(!secret, NET_RATE, NET_BURST),
             is_on,
         }
     }
@@ -79,21 +80,21 @@ impl Throttle {
     }
 
     pub(crate) fn memory() -> usize {
-        2 * MAX_ASKERS * size_of::<Bucket>()
+        2 * MAX_ASKERS * size_of::<GroupRate>()
     }
 }
 
-/// A bucket for each of the last groups: a table of fixed size, whose entries are found by a digest.
+/// A rate for each of the last groups: a table of fixed size, whose entries are found by a digest.
 #[derive(Debug)]
-struct Buckets {
-    entries: Vec<Bucket>,
+struct GroupRates {
+    entries: Vec<GroupRate>,
     secret: u64,
     rate: f32,
     burst: f32,
 }
 
 #[derive(Debug, Clone, Copy, Default)]
-struct Bucket {
+struct GroupRate {
     /// The digest of the group, or 0.
     key: u64,
     left: f32,
@@ -101,13 +102,13 @@ struct Bucket {
     at: u32,
 }
 
-impl Buckets {
+impl GroupRates {
     fn new(secret: u64, rate: u32, burst: u32) -> Self {
-        let entries = vec![Bucket::default(); MAX_ASKERS];
+        let entries = vec![GroupRate::default(); MAX_ASKERS];
         Self { entries, secret, rate: rate as f32, burst: burst as f32 }
     }
 
-    /// Takes one from the bucket of `group`. Of the groups that share its place, the one that was
+    /// Spends one of the rate of `group`. Of the groups that share its place, the one that was
     /// longest silent is forgotten.
     fn take(&mut self, now: Duration, group: Group) -> bool {
         let mut hasher = DefaultHasher::new();
@@ -116,19 +117,19 @@ impl Buckets {
         let now = now.as_millis() as u32;
         let start = (key >> 1) as usize % (MAX_ASKERS / WAYS) * WAYS;
         let places = &mut self.entries[start..start + WAYS];
-        let at = places.iter().position(|bucket| bucket.key == key).unwrap_or_else(|| {
+        let at = places.iter().position(|entry| entry.key == key).unwrap_or_else(|| {
             let silent = |at: &usize| now.wrapping_sub(places[*at].at);
             let oldest = (0..WAYS).max_by_key(silent).unwrap_or(0);
-            places[oldest] = Bucket { key, left: self.burst, at: now };
+            places[oldest] = GroupRate { key, left: self.burst, at: now };
             oldest
         });
-        let bucket = &mut places[at];
-        let gained = now.wrapping_sub(bucket.at) as f32 / 1000.0 * self.rate;
-        bucket.left = (bucket.left + gained).min(self.burst);
-        bucket.at = now;
-        let has = bucket.left >= 1.0;
+        let entry = &mut places[at];
+        let gained = now.wrapping_sub(entry.at) as f32 / 1000.0 * self.rate;
+        entry.left = (entry.left + gained).min(self.burst);
+        entry.at = now;
+        let has = entry.left >= 1.0;
         if has {
-            bucket.left -= 1.0;
+            entry.left -= 1.0;
         }
         has
     }

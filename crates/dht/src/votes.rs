@@ -14,12 +14,15 @@ const MIN_VOTERS: usize = 8;
 const MAX_VOTES: usize = 50;
 /// How long an adopted address stays.
 const ADDRESS_LIFETIME: Duration = Duration::from_secs(10 * 60);
+/// How long a vote counts. Nodes that are gone vote for the address that they knew, and in a small
+/// network they soon are many.
+const VOTE_LIFETIME: Duration = Duration::from_secs(30 * 60);
 
 /// The votes of one family. Each /16 (IPv6: /48) has one, in the last matched reply from there.
 #[derive(Debug, Default)]
 pub(crate) struct Votes {
-    /// In the order of their age.
-    votes: Vec<(Group, IpAddr)>,
+    /// With when they were cast, in that order.
+    votes: Vec<(Group, IpAddr, Duration)>,
     adopted: Option<(IpAddr, Duration)>,
 }
 
@@ -37,11 +40,12 @@ impl Votes {
             return None;
         }
         let group = wide_net(voter);
-        self.votes.retain(|(other, _)| *other != group);
+        let counts = |cast: Duration| now.saturating_sub(cast) < VOTE_LIFETIME;
+        self.votes.retain(|(other, _, cast)| *other != group && counts(*cast));
         if self.votes.len() == MAX_VOTES {
             self.votes.remove(0);
         }
-        self.votes.push((group, ip));
+        self.votes.push((group, ip, now));
         let winner = self.winner()?;
         let is_settled = |(current, since): (IpAddr, Duration)| {
             current == winner || now.saturating_sub(since) < ADDRESS_LIFETIME
@@ -59,7 +63,7 @@ impl Votes {
 
     fn winner(&self) -> Option<IpAddr> {
         let mut counts = BTreeMap::new();
-        self.votes.iter().for_each(|(_, ip)| *counts.entry(*ip).or_insert(0) += 1);
+        self.votes.iter().for_each(|(_, ip, _)| *counts.entry(*ip).or_insert(0) += 1);
         let (ip, count) = counts.into_iter().max_by_key(|(_, count)| *count)?;
         (count >= MIN_VOTERS && count * 3 >= self.votes.len() * 2).then_some(ip)
     }
@@ -117,6 +121,30 @@ mod tests {
         }
         assert_eq!(votes.handle(late, voter(60), ip(2)), Some(ip(2)));
         assert_eq!(votes.votes.len(), MAX_VOTES);
+    }
+
+    #[test]
+    fn votes_of_nodes_that_are_gone_expire() {
+        let mut votes = Votes::default();
+        for net in 0..40 {
+            votes.handle(Duration::ZERO, voter(net), ip(1));
+        }
+        for net in 100..107 {
+            assert_eq!(votes.handle(VOTE_LIFETIME, voter(net), ip(2)), None);
+        }
+        assert_eq!(votes.handle(VOTE_LIFETIME, voter(107), ip(2)), Some(ip(2)));
+    }
+
+    #[test]
+    fn thousand_voters_of_few_networks_are_few() {
+        let mut votes = Votes::default();
+        for number in 0..1000_u16 {
+            let [high, low] = number.to_be_bytes();
+            let voter = SocketAddr::from(([45, low % 4, low, high + 1], 6881));
+            let victim = IpAddr::from([66, 6, 6, 6]);
+            assert_eq!(votes.handle(Duration::ZERO, voter, victim), None);
+        }
+        assert_eq!(votes.votes.len(), 4);
     }
 
     #[test]

@@ -260,6 +260,11 @@ fn has_port(text: &str) -> bool {
     host_fits && port.parse::<u16>().is_ok_and(|port| port != 0)
 }
 
+/// Returns a size in bytes. No torrent is empty, so 0 stands for an unknown one.
+fn parse_length(text: &str) -> Option<u64> {
+    text.trim().parse().ok().filter(|length| *length > 0)
+}
+
 fn selection(text: &str) -> Result<Vec<RangeInclusive<u32>>, MagnetError> {
     let ranges = text.split(',').filter(|range| !range.is_empty());
     let ranges: Option<Vec<_>> = ranges.map(range).collect();
@@ -306,8 +311,3 @@ fn write_parameters(f: &mut fmt::Formatter<'_>, key: &str, values: &[String]) ->
 
 #[cfg(test)]
 mod tests;
-
-/// Returns a size in bytes. No torrent is empty, so 0 stands for an unknown one.
-fn parse_length(text: &str) -> Option<u64> {
-    text.trim().parse().ok().filter(|length| *length > 0)
-}

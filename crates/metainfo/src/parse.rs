@@ -24,8 +24,8 @@ pub(crate) const OPTIONS: Options =
 
 type Result<T> = std::result::Result<T, MetainfoError>;
 
-/// Parses a `.torrent` file.
-pub(crate) fn torrent(bytes: Vec<u8>) -> Result<Metainfo> {
+/// Parses a `.torrent` file. `hash` is the SHA-1 of its `info` dictionary, if it is known.
+pub(crate) fn torrent(bytes: Vec<u8>, hash: Option<InfoHashV1>) -> Result<Metainfo> {
     if bytes.len() > MAX_METAINFO_LENGTH {
         return Err(too_long(bytes.len()));
     }
@@ -35,7 +35,7 @@ pub(crate) fn torrent(bytes: Vec<u8>) -> Result<Metainfo> {
     let keys = root.as_dict().ok_or_else(|| MetainfoError::wrong_kind(root, "a dictionary"))?;
     let info = keys.get("info").ok_or_else(|| MetainfoError::missing(root, "info"))?;
     let warnings = warnings(&document, length - document.bytes().len())?;
-    let fields = info_fields(info)?;
+    let fields = info_fields(info, hash)?;
     Ok(Metainfo {
         warnings,
         trackers: trackers(keys),
@@ -54,9 +54,9 @@ pub(crate) fn too_long(got: usize) -> MetainfoError {
     MetainfoError { kind, offset: 0, path: KeyPath::root() }
 }
 
-fn info_fields(info: Value<'_, '_>) -> Result<InfoFields> {
+fn info_fields(info: Value<'_, '_>, hash: Option<InfoHashV1>) -> Result<InfoFields> {
     let keys = info.as_dict().ok_or_else(|| MetainfoError::wrong_kind(info, "a dictionary"))?;
-    let hashes = info_hashes(info, keys)?;
+    let hashes = info_hashes(info, keys, hash)?;
     let name = name(info, keys)?.as_bytes().unwrap_or_default();
     let files = files::read(info, keys, name, hashes.wire())?;
     let geometry = geometry(info, keys, files.total())?;
@@ -77,11 +77,20 @@ fn is_private(keys: Dict<'_, '_>) -> bool {
     keys.iter().any(|(key, value)| key == b"private" && value.as_int() != Some(0))
 }
 
-/// Returns the digests of the raw bytes. Checks the version first, so that a torrent of a later
-/// version is not reported as malformed (BEP 52).
-fn info_hashes(info: Value<'_, '_>, keys: Dict<'_, '_>) -> Result<InfoHashes> {
+/// Returns the SHA-1 of an `info` dictionary.
+pub(crate) fn v1_hash(info: &[u8]) -> InfoHashV1 {
+    InfoHashV1(Sha1::digest(info).into())
+}
+
+/// Returns the digests of the raw bytes; `hash` is the SHA-1, if it is known. Checks the version
+/// first, so that a torrent of a later version is not reported as malformed (BEP 52).
+fn info_hashes(
+    info: Value<'_, '_>,
+    keys: Dict<'_, '_>,
+    hash: Option<InfoHashV1>,
+) -> Result<InfoHashes> {
     let has_v1 = keys.get("pieces").is_some();
-    let v1 = || InfoHashV1(Sha1::digest(info.raw()).into());
+    let v1 = || hash.unwrap_or_else(|| v1_hash(info.raw()));
     match keys.get("meta version").map(|version| (version, version.as_int())) {
         Some((_, Some(2))) if has_v1 => {
             Ok(InfoHashes::Hybrid(v1(), InfoHashV2(Sha256::digest(info.raw()).into())))

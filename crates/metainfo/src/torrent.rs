@@ -40,12 +40,24 @@ impl Metainfo {
     /// # Errors
     /// See [`MetainfoErrorKind`](crate::MetainfoErrorKind).
     pub fn parse(bytes: impl Into<Vec<u8>>) -> Result<Self, MetainfoError> {
-        parse::torrent(bytes.into())
+        parse::torrent(bytes.into(), None)
     }
 
-    /// Makes a torrent from the raw bytes of its `info` dictionary, as peers send it for a magnet
-    /// link (BEP 9), and the tiers of trackers and the web seeds from the link. The caller compares
-    /// [`Self::info_hashes`] with the link's.
+    /// Makes the torrent of a link from the raw bytes of its `info` dictionary, as peers send it
+    /// (BEP 9), with the trackers and the web seeds of the link. `None` if the bytes have another
+    /// info-hash.
+    ///
+    /// # Errors
+    /// See [`Self::from_info`].
+    pub fn from_link(info: &[u8], link: &Magnet) -> Result<Option<Self>, MetainfoError> {
+        let hash = parse::v1_hash(info);
+        if hash != link.info_hashes.wire() {
+            return Ok(None);
+        }
+        around(info, &link.tracker_tiers(), &link.web_seeds, Some(hash)).map(Some)
+    }
+
+    /// Makes a torrent from the raw bytes of its `info` dictionary, tiers of trackers and web seeds.
     ///
     /// [`Self::raw`] is the `.torrent` file, with `info` byte for byte. [`Self::raw_info`] is a part
     /// of it, so that `info` is in memory once.
@@ -54,19 +66,11 @@ impl Metainfo {
     /// See [`MetainfoErrorKind`](crate::MetainfoErrorKind). If `info` is not bencode, the offset
     /// counts from its start, else from that of the new torrent.
     pub fn from_info(
-        info: impl Into<Vec<u8>>,
+        info: impl AsRef<[u8]>,
         trackers: &[Vec<String>],
         web_seeds: &[String],
     ) -> Result<Self, MetainfoError> {
-        let info = info.into();
-        if info.len() > MAX_METAINFO_LENGTH {
-            return Err(parse::too_long(info.len()));
-        }
-        // Else it might add keys beside `info`.
-        drop(parse::OPTIONS.parse(&info)?);
-        let torrent = around_info(&info, trackers, web_seeds);
-        drop(info);
-        Self::parse(torrent)
+        around(info.as_ref(), trackers, web_seeds, None)
     }
 
     /// Returns the `info` dictionary: name, files, pieces.
@@ -167,4 +171,19 @@ impl Metainfo {
             ..Magnet::new(self.info_hashes())
         }
     }
+}
+
+/// Makes a torrent around `info`, whose SHA-1 is `hash` if it is known.
+fn around(
+    info: &[u8],
+    trackers: &[Vec<String>],
+    web_seeds: &[String],
+    hash: Option<InfoHashV1>,
+) -> Result<Metainfo, MetainfoError> {
+    if info.len() > MAX_METAINFO_LENGTH {
+        return Err(parse::too_long(info.len()));
+    }
+    // Else it might add keys beside `info`.
+    drop(parse::OPTIONS.parse(info)?);
+    parse::torrent(around_info(info, trackers, web_seeds), hash)
 }

@@ -94,6 +94,9 @@ fn torrent_of_a_link_keeps_info() {
     assert!(torrent.raw().as_ptr_range().contains(&torrent.raw_info().as_ptr()));
     assert_eq!(torrent.trackers(), [["http://a"], ["http://b"]]);
     assert_eq!(torrent.web_seeds(), ["http://w/1", "http://w/2"]);
+    assert_eq!(Metainfo::from_link(info.as_bytes(), &link), Ok(None));
+    let link = Magnet { info_hashes: torrent.info_hashes(), ..link };
+    assert_eq!(Metainfo::from_link(info.as_bytes(), &link), Ok(Some(torrent.clone())));
     assert_eq!(Metainfo::parse(torrent.raw()), Ok(torrent));
 
     let bare = Metainfo::from_info(info, &[vec![]], &[]).unwrap();

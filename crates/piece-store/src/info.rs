@@ -22,21 +22,13 @@ pub enum InfoError {
     Torrent(#[from] MetainfoError),
 }
 
-/// An `info` dictionary whose hash matched.
-#[derive(Debug, Clone)]
-pub struct CheckedInfo {
-    /// The torrent.
-    pub metainfo: Box<Metainfo>,
-    /// The SHA-1 digest of each piece of [`INFO_PIECE_LENGTH`] bytes.
-    pub digests: Vec<Sha1Digest>,
+/// Parses `info` if it has the info-hash of `link`.
+pub(crate) fn check_info(link: &Magnet, info: &[u8]) -> Result<Box<Metainfo>, InfoError> {
+    let metainfo = Metainfo::from_link(info, link)?;
+    metainfo.map(Box::new).ok_or_else(|| InfoError::Hash { digests: info_digests(info) })
 }
 
-/// Compares the SHA-1 of `info` with the info-hash in `link`, and parses it.
-pub(crate) fn check_info(link: &Magnet, info: Vec<u8>) -> Result<CheckedInfo, InfoError> {
-    let digests = info.chunks(INFO_PIECE_LENGTH).map(sha1).collect();
-    if sha1(&info).0 != link.info_hashes.wire().0 {
-        return Err(InfoError::Hash { digests });
-    }
-    let metainfo = Box::new(Metainfo::from_info(info, &link.tracker_tiers(), &link.web_seeds)?);
-    Ok(CheckedInfo { metainfo, digests })
+/// Returns the SHA-1 digest of each piece of [`INFO_PIECE_LENGTH`] bytes.
+pub fn info_digests(info: &[u8]) -> Vec<Sha1Digest> {
+    info.chunks(INFO_PIECE_LENGTH).map(sha1).collect()
 }

@@ -6,13 +6,13 @@ use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bt_types::{Bitfield, PieceIndex, Sha1Digest};
-use metainfo::Magnet;
+use metainfo::{Magnet, Metainfo};
 
 use crate::info::check_info;
 use crate::store::{STRIP_LENGTH, SharedDisk};
 use crate::{
-    CheckedInfo, CommitResult, Disk, Extent, HeldSpan, InfoError, MAX_OPEN_FILES, OpenSpec, Opened,
-    OsFile, Span, Store, StoreError,
+    CommitResult, Disk, Extent, HeldSpan, InfoError, MAX_OPEN_FILES, OpenSpec, Opened, OsFile,
+    Span, Store, StoreError,
 };
 
 /// Names a torrent in jobs and answers. The caller chooses one for each open torrent.
@@ -128,7 +128,7 @@ pub enum Done<F = OsFile> {
         /// The number in the job.
         attempt: u64,
         /// The torrent, if the bytes are right.
-        result: Result<CheckedInfo, InfoError>,
+        result: Result<Box<Metainfo>, InfoError>,
     },
     /// The answer to [`Job::Open`].
     Opened {
@@ -246,7 +246,7 @@ impl<D: Disk> Torrents<D> {
     ) -> Done<D::File> {
         match job {
             Job::CheckInfo { torrent, attempt, link, info } => {
-                let result = check_info(&link, info);
+                let result = check_info(&link, &info);
                 Done::InfoChecked { torrent, attempt, result }
             }
             Job::Open { torrent, spec } => {

@@ -55,7 +55,7 @@ mod store;
 pub use bt_types::{Bitfield, BlockRequest, Geometry, PieceIndex, Sha1Digest};
 pub use disk::{Access, Disk, FileId, Kind, Lock, OsDisk, OsFile, OsFolder, Stat};
 pub use error::{Operation, StoreError, Unrelated, is_out_of_descriptors};
-pub use info::{CheckedInfo, INFO_PIECE_LENGTH, InfoError};
+pub use info::{INFO_PIECE_LENGTH, InfoError, info_digests};
 pub use job::{Done, Job, TorrentKey, Torrents};
 pub use pool::{Pool, PoolConfig, check, create};
 pub use resources::{MAX_OPEN_FILES, Resources};

@@ -11,7 +11,7 @@ use bt_types::InfoHashV1;
 use common::*;
 use piece_store::{
     CommitResult, Done, INFO_PIECE_LENGTH, InfoError, Job, OpenSpec, Pool, PoolConfig, Resources,
-    StoreError, TorrentKey, check,
+    StoreError, TorrentKey, check, info_digests,
 };
 
 const KEY: TorrentKey = TorrentKey(7);
@@ -271,15 +271,18 @@ fn info_of_peers_is_checked() {
         }
     };
     let checked = check(info.clone(), expected).unwrap();
-    assert_eq!(checked.metainfo.info_hash(), expected);
-    assert_eq!(checked.metainfo.raw_info(), info);
-    assert_eq!(checked.metainfo.trackers(), [["http://a.example/x"]]);
-    assert_eq!(checked.metainfo.web_seeds(), ["http://b.example"]);
-    assert_eq!(checked.digests, [piece_hash::sha1(&info)]);
+    assert_eq!(checked.info_hash(), expected);
+    assert_eq!(checked.raw_info(), info);
+    assert_eq!(checked.trackers(), [["http://a.example/x"]]);
+    assert_eq!(checked.web_seeds(), ["http://b.example"]);
 
     let long = vec![b'x'; INFO_PIECE_LENGTH + 1];
     let digests = vec![piece_hash::sha1(&long[..INFO_PIECE_LENGTH]), piece_hash::sha1(b"x")];
-    assert_eq!(check(long.clone(), expected).unwrap_err(), InfoError::Hash { digests });
+    assert_eq!(
+        check(long.clone(), expected).unwrap_err(),
+        InfoError::Hash { digests: digests.clone() }
+    );
+    assert_eq!(info_digests(&long), digests);
     let hash = InfoHashV1(piece_hash::sha1(&long).0);
     assert!(matches!(check(long, hash), Err(InfoError::Torrent(_))));
 }

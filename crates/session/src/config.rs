@@ -82,10 +82,13 @@ pub struct DhtConfig {
     pub new_ids: bool,
     /// Whether the session answers no queries (BEP 43). Then its ids are always new.
     pub read_only: bool,
+    /// Whether the node limits what it answers. Without limits it is of use to measurements only.
+    pub throttle: bool,
 }
 
 impl DhtConfig {
-    /// A node that answers queries, and joins through the well-known routers.
+    /// Returns the configuration of a node that answers queries, and joins through the well-known
+    /// routers.
     pub fn new() -> Self {
         let routers = [
             "router.bittorrent.com:6881",
@@ -98,14 +101,13 @@ impl DhtConfig {
             state: None,
             new_ids: false,
             read_only: false,
+            throttle: true,
         }
     }
-}
 
-impl DhtConfig {
     /// Returns the configuration of a node with sockets of these families.
     pub(crate) fn node(&self, families: Families, seed: [u8; 32]) -> dht::Config {
-        let mut state = self.state.as_deref().and_then(|bytes| dht::State::decode(bytes).ok());
+        let mut state = self.state.as_deref().and_then(|bytes| dht::SavedState::decode(bytes).ok());
         if let Some(state) = state.as_mut().filter(|_| self.new_ids || self.read_only) {
             (state.id_v4, state.id_v6) = (None, None);
         }
@@ -114,6 +116,7 @@ impl DhtConfig {
             v6: families.v6,
             state,
             read_only: self.read_only,
+            throttle: self.throttle,
             wants_routers: !self.routers.is_empty() || !self.nodes.is_empty(),
             ..dht::Config::new(seed)
         }
@@ -181,6 +184,17 @@ impl Description {
         match self {
             Self::Metainfo(metainfo) => metainfo.info().name().to_owned(),
             Self::Link(link) => link.name.clone().unwrap_or_else(|| self.info_hash().to_string()),
+        }
+    }
+
+    /// Returns the nodes of the DHT that the torrent names (BEP 5, `nodes`; `dht` of a link), each as
+    /// `host:port`.
+    pub fn dht_nodes(&self) -> Vec<String> {
+        match self {
+            Self::Metainfo(metainfo) => {
+                metainfo.nodes().iter().map(|node| format!("{}:{}", node.host, node.port)).collect()
+            }
+            Self::Link(link) => link.dht_nodes.clone(),
         }
     }
 

@@ -41,8 +41,12 @@ pub const DEFAULT_MAX_MEMORY: usize = 40 << 20;
 pub const MIN_MEMORY: usize = 16 << 20;
 /// How many of the torrents that wait for memory are polled each time some is released.
 pub const MAX_FED: usize = 64;
-/// The one buffer that every socket is read into.
+/// The one buffer that every connection is read into.
 pub const RECEIVE_BUFFER: usize = 256 << 10;
+/// Datagrams that are received, and sent, with one call of the system.
+pub const DATAGRAM_BATCH: usize = 16;
+/// The longest datagram that is received.
+pub const MAX_DATAGRAM: usize = 64 << 10;
 /// Payload that may wait in one peer's send queue, in bytes on disk (it takes no memory here).
 pub const SEND_WINDOW: u64 = 1 << 20;
 /// Payload is read for peers in ranges of that many bytes: one job for many blocks.
@@ -103,9 +107,12 @@ pub const METADATA_USELESS_TIME: Duration = Duration::from_secs(60);
 pub const MAX_DHT_LOOKUPS: usize = 8;
 /// How often a torrent that has found peers in the DHT is looked up and announced again.
 pub const DHT_INTERVAL: Duration = Duration::from_secs(15 * 60);
-/// The same after the first lookup without peers. Doubles with each further one.
-pub const DHT_RETRY: Duration = Duration::from_secs(60);
-/// What is added at random to these times, at most.
+/// The same after the first lookup without peers. Doubles with each further one. A peer may have
+/// announced itself a moment after the lookup.
+pub const DHT_RETRY: Duration = Duration::from_secs(5);
+/// The same for a seeder that is announced: it waits for leechers, which find it.
+pub const DHT_SEED_RETRY: Duration = Duration::from_secs(60);
+/// What is added at random to these times, at most. Less to short ones: a quarter of them.
 pub const DHT_JITTER: Duration = Duration::from_secs(15);
 /// How long a node that only asks waits for the first datagram of all, before a lookup ends.
 pub const NODE_SILENCE: Duration = Duration::from_secs(7);
@@ -120,6 +127,7 @@ pub const QUEUE_MEMORY: usize = 2 << 20;
 /// | what | bytes |
 /// |---|---|
 /// | the receive buffer | [`RECEIVE_BUFFER`] |
+/// | received datagrams | [`DATAGRAM_BATCH`] of [`MAX_DATAGRAM`] |
 /// | all peers' buffers of messages, in and out | [`MAX_PEER_BUFFERS`] |
 /// | a hashing strip for each worker and the sync thread | [`piece_store::STRIP_LENGTH`] each |
 /// | queues | [`QUEUE_MEMORY`] |
@@ -131,10 +139,10 @@ pub fn span_memory(max_memory: usize, workers: usize) -> usize {
     max_memory.saturating_sub(fixed).max(max_memory / 4)
 }
 
-/// The part of `max_memory` that is always taken: the receive buffer, strips, queues.
+/// The part of `max_memory` that is always taken: the receive buffers, strips, queues.
 pub fn fixed_memory(workers: usize) -> usize {
     let strips = (workers + 1).saturating_mul(piece_store::STRIP_LENGTH);
-    strips.saturating_add(RECEIVE_BUFFER + QUEUE_MEMORY)
+    strips.saturating_add(RECEIVE_BUFFER + DATAGRAM_BATCH * MAX_DATAGRAM + QUEUE_MEMORY)
 }
 
 /// What one connection may read in one turn before the next one is served.

@@ -49,7 +49,7 @@ use crate::engine::Resolved;
 use crate::limits::{MAX_NODE_NAMES, NODE_SILENCE};
 use crate::net;
 use crate::node_names::{Found, NodeNames};
-use crate::reactor::datagrams::{DATAGRAMS_PER_TURN, Datagrams, MAX_DATAGRAM};
+use crate::reactor::datagrams::{BATCHES_PER_TURN, Datagrams};
 use crate::reactor::{WAKER, helpers};
 use crate::session::{on, ports};
 
@@ -132,7 +132,6 @@ pub struct Node {
     datagrams: Datagrams,
     addresses: Vec<SocketAddr>,
     resolved: (Sender<LookedUp>, Receiver<LookedUp>),
-    buffer: Vec<u8>,
     started: Instant,
     /// When the first datagram was sent.
     first_sent: Option<Duration>,
@@ -168,7 +167,6 @@ impl Node {
             datagrams,
             addresses,
             resolved: bounded(MAX_NODE_NAMES),
-            buffer: vec![0; MAX_DATAGRAM],
             started: Instant::now(),
             first_sent: None,
             is_heard: false,
@@ -395,7 +393,7 @@ impl Node {
 
     fn wait(&mut self, deadline: Duration) {
         let due = self.dht.poll_timeout().map_or(deadline, |due| due.min(deadline));
-        let time = match self.datagrams.ready {
+        let time = match self.datagrams.is_ready() {
             true => Duration::ZERO,
             false => due.saturating_sub(self.now()),
         };
@@ -403,43 +401,50 @@ impl Node {
         if let Err(error) = self.poll.poll(&mut events, Some(time)) {
             log::debug!("the wait for datagrams was interrupted: {error}");
         }
-        self.datagrams.ready |= events.iter().any(|event| event.token() != WAKER);
+        for event in events.iter().filter(|event| event.token() != WAKER) {
+            self.datagrams.note_readiness(event.token());
+        }
     }
 
     /// Takes datagrams, a bounded number of them.
     fn receive(&mut self) {
-        if !std::mem::take(&mut self.datagrams.ready) {
-            return;
-        }
-        self.datagrams.take_turns();
-        for _ in 0..DATAGRAMS_PER_TURN {
-            let Some((length, from)) = self.datagrams.receive(&mut self.buffer) else { return };
-            let now = self.started.elapsed();
+        for _ in 0..BATCHES_PER_TURN {
+            let count = self.datagrams.receive();
+            if count == 0 {
+                return;
+            }
             self.is_heard = true;
-            self.dht.handle_datagram(now, from, &self.buffer[..length]);
-            self.send();
+            for index in 0..count {
+                let now = self.now();
+                let (from, bytes) = self.datagrams.received(index);
+                self.dht.handle_datagram(now, from, bytes);
+                self.queue_transmits(now);
+            }
         }
-        self.datagrams.ready = true;
     }
 
+    /// Sends what is to be sent. Ends, because nothing more is sent where it fails again and again.
     fn send(&mut self) {
         let now = self.now();
-        while let Some(transmit) = self.dht.poll_transmit(now) {
-            let to = transmit.to;
+        self.queue_transmits(now);
+        self.datagrams.flush();
+        while let Some(to) = self.datagrams.poll_failed() {
+            self.dht.handle_send_failed(now, to);
+            self.queue_transmits(now);
+            self.datagrams.flush();
+        }
+    }
+
+    fn queue_transmits(&mut self, now: Duration) {
+        while let Some(transmit) = self.dht.poll_transmit() {
             self.first_sent.get_or_insert(now);
-            if !self.datagrams.send(to, transmit.bytes) {
-                self.dht.handle_send_failed(now, to);
-            }
+            self.datagrams.send(transmit.to, transmit.bytes);
         }
     }
 
     /// Takes nodes whose addresses are known, and has the names of others looked up.
     fn take_nodes(&mut self, found: Found) {
-        let now = self.now();
-        found.nodes.into_iter().for_each(|address| self.dht.handle_node(now, address));
-        if !found.routers.is_empty() {
-            self.dht.handle_routers(now, &found.routers);
-        }
+        found.pass_to(&mut self.dht, self.started.elapsed());
         while let Some(host) = self.names.poll_name() {
             self.resolve(host);
         }

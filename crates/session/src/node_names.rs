@@ -3,6 +3,9 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
+use std::time::Duration;
+
+use dht::Dht;
 
 use crate::engine::Resolved;
 use crate::limits::MAX_NODE_NAMES;
@@ -18,11 +21,19 @@ enum Role {
 /// Addresses that were found.
 #[derive(Debug, Default)]
 pub(crate) struct Found {
-    pub(crate) nodes: Vec<SocketAddr>,
-    pub(crate) routers: Vec<SocketAddr>,
+    nodes: Vec<SocketAddr>,
+    routers: Vec<SocketAddr>,
 }
 
 impl Found {
+    /// Has `node` ask at these addresses.
+    pub(crate) fn pass_to(self, node: &mut Dht, now: Duration) {
+        self.nodes.into_iter().for_each(|address| node.handle_node(now, address));
+        if !self.routers.is_empty() {
+            node.handle_routers(now, &self.routers);
+        }
+    }
+
     fn add(&mut self, role: Role, address: SocketAddr) {
         match role {
             Role::Node => self.nodes.push(address),

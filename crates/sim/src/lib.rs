@@ -1,5 +1,5 @@
 //! Simulates whole swarms: the real `session::engine` and `piece_store` on a virtual clock, a
-//! virtual network and virtual disks. Development only.
+//! virtual network and virtual disks. [`dht`] simulates networks of DHT nodes. Development only.
 //!
 //! In scope: drawing a scenario from a seed, playing it, checking every rule meanwhile.
 //! Out of scope: sockets, threads, HTTP and TLS, which the loopback suites test.
@@ -33,12 +33,14 @@
 //!
 //! The contract: a simulation depends on its seed and nothing else. Sources: BEP 3, 6, 12, 15.
 
+pub mod dht;
 mod disk;
 mod frames;
 mod liar;
 mod network;
 mod node;
 mod payload;
+mod report;
 mod rng;
 mod scenario;
 mod site;
@@ -49,25 +51,11 @@ mod world;
 
 use std::time::Duration;
 
+pub use report::{Report, Share};
 use rng::Rng;
 use scenario::Scenario;
 pub use scenario::{Shape, shapes};
 use world::World;
-
-/// The result of a simulation.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Report {
-    /// The seed of the scenario.
-    pub seed: u64,
-    /// The rule that was broken, if one was.
-    pub broken: Option<String>,
-    /// A digest of every event: the same for the same seed, in any process.
-    pub digest: u64,
-    /// How many events there were.
-    pub events: u64,
-    /// How long it took on the virtual clock.
-    pub time: Duration,
-}
 
 /// Plays the scenario of `seed`.
 pub fn play(seed: u64) -> Report {
@@ -106,6 +94,7 @@ fn report(seed: u64, ending: world::Ending) -> (Report, Vec<String>) {
         digest: ending.trace.digest(),
         events: ending.trace.events(),
         time: ending.time,
+        shares: Vec::new(),
     };
     let mut lines: Vec<String> = ending.scenario.to_string().lines().map(str::to_owned).collect();
     lines.extend(ending.trace.into_lines());

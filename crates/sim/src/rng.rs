@@ -20,6 +20,11 @@ impl Rng {
         Self(ChaCha8Rng::from_rng(&mut self.0))
     }
 
+    /// Returns the generator, for code that draws by itself.
+    pub(crate) fn source(&mut self) -> &mut impl rand::Rng {
+        &mut self.0
+    }
+
     pub(crate) fn number(&mut self) -> u64 {
         self.0.next_u64()
     }
@@ -31,7 +36,12 @@ impl Rng {
 
     /// Returns true with the probability `share`.
     pub(crate) fn share(&mut self, share: f64) -> bool {
-        share > 0.0 && self.0.random::<f64>() < share
+        share > 0.0 && self.fraction() < share
+    }
+
+    /// Returns a number from 0 to 1, less than 1.
+    pub(crate) fn fraction(&mut self) -> f64 {
+        self.0.random()
     }
 
     /// Returns a number less than `end`, or 0 if `end` is 0.

@@ -15,7 +15,7 @@ use crate::vocabulary::{
     AnnounceFailure, ConnectFailure, DeadEnd, DisconnectReason, Output, Refusal, Source,
     TrackerIndex,
 };
-use addresses::{Addresses, Ending};
+use addresses::{Addresses, Ending, Informant, Origin};
 use bans::Bans;
 
 pub use trackers::MAX_TRACKERS;
@@ -40,7 +40,7 @@ impl Contacts {
     }
 
     /// Adds addresses; returns how many were new and are kept: of those that anybody may have made
-    /// up, one of each public IP address.
+    /// up, one of each public IPv4 address and IPv6 /64.
     pub(crate) fn handle_candidates(
         &mut self,
         now: Duration,
@@ -51,13 +51,14 @@ impl Contacts {
         if self.private && source != Source::Tracker {
             return 0;
         }
-        let listed = addresses.iter().take(MAX_LIST);
-        listed.filter(|address| self.learn(now, **address, source, rng)).count()
+        let (listed, origin) =
+            (addresses.iter().take(MAX_LIST), Origin { source, informant: None });
+        listed.filter(|address| self.learn(now, **address, origin, rng)).count()
     }
 
     /// `informant`, which anybody may be, named an address of a peer. Returns whether it was new and
     /// is kept: a local one only if the informant is local too or was named by the user, and one of
-    /// each public IP address.
+    /// each public IPv4 address and IPv6 /64.
     pub(crate) fn handle_named(
         &mut self,
         now: Duration,
@@ -71,7 +72,21 @@ impl Contacts {
             of_user || !is_public(informant.ip())
         };
         let taken = is_public(address.ip()) || is_trusted();
-        !self.private && taken && self.learn(now, address, source, rng)
+        let origin = Origin { source, informant: Some(Informant::new(informant)) };
+        !self.private && taken && self.learn(now, address, origin, rng)
+    }
+
+    /// The same for a list; returns how many were new and are kept.
+    pub(crate) fn handle_list_of(
+        &mut self,
+        now: Duration,
+        informant: SocketAddr,
+        source: Source,
+        addresses: &[SocketAddr],
+        rng: &mut impl Rng,
+    ) -> usize {
+        let listed = addresses.iter().take(MAX_LIST);
+        listed.filter(|at| self.handle_named(now, informant, source, **at, rng)).count()
     }
 
     /// A tracker answered or did not. `need` is what the swarm lacks while only connected peers count.
@@ -89,8 +104,9 @@ impl Contacts {
         match result {
             Err(failure) => self.trackers.failed(now, tracker, failure),
             Ok(reply) => {
+                let origin = Origin { source: Source::Tracker, informant: None };
                 for address in reply.peers.iter().filter_map(TrackerPeer::address).take(MAX_LIST) {
-                    self.learn(now, address, Source::Tracker, rng);
+                    self.learn(now, address, origin, rng);
                 }
                 let can_try = self.addresses.connecting() > 0 || self.addresses.has_ready(now);
                 let need = if can_try { need.min(Need::Pieces) } else { need };
@@ -162,7 +178,8 @@ impl Contacts {
         if self.private {
             return false;
         }
-        let new = self.learn(now, address, Source::Incoming, rng);
+        let origin = Origin { source: Source::Incoming, informant: None };
+        let new = self.learn(now, address, origin, rng);
         let taken = self.addresses.is_connecting(address) || self.addresses.is_connected(address);
         let is_theirs = new || !taken;
         if is_theirs {
@@ -171,13 +188,13 @@ impl Contacts {
         is_theirs
     }
 
-    /// Uses only what the torrent's own trackers say from now on. These trackers are strangers: if
-    /// there are any, nobody knows which of the addresses they gave.
-    pub(crate) fn set_private(&mut self, now: Duration, strangers: &[String]) -> Vec<Output> {
+    /// Uses only what the torrent's own trackers say from now on. The `further` trackers are not the
+    /// torrent's own: if there are any, nobody knows which of the addresses they gave.
+    pub(crate) fn set_private(&mut self, now: Duration, further: &[String]) -> Vec<Output> {
         self.private = true;
-        let all = !strangers.is_empty();
+        let all = !further.is_empty();
         self.addresses.forget(|_, source| all || source != Source::Tracker);
-        if all { self.trackers.drop_all(now, strangers) } else { Vec::new() }
+        if all { self.trackers.drop_all(now, further) } else { Vec::new() }
     }
 
     /// Whether only addresses that a tracker gave are used.
@@ -220,15 +237,15 @@ impl Contacts {
         &mut self,
         now: Duration,
         address: SocketAddr,
-        source: Source,
+        origin: Origin,
         rng: &mut impl Rng,
     ) -> bool {
         let is_one_too_many = || {
-            let untrusted = source.is_untrusted();
+            let untrusted = origin.source.is_untrusted();
             untrusted && is_public(address.ip()) && self.addresses.has_untrusted(address.ip())
         };
         let refused = self.is_banned(address, None) || is_one_too_many();
-        !refused && self.addresses.learn(now, address, source, rng)
+        !refused && self.addresses.learn(now, address, origin, rng)
     }
 
     fn note_ending(

@@ -49,12 +49,12 @@ impl Swarm {
     }
 
     /// The torrent turned out to be private (BEP 27): forgets every address that no tracker gave,
-    /// and disconnects from those. Peers that connected to us stay. The trackers with these URLs are
-    /// asked no more: they are not the torrent's own. If there are any, every address is forgotten,
+    /// and disconnects from those. Peers that connected to us stay. The `further` trackers, given by
+    /// URL, are asked no more: they are not the torrent's own. If there are any, every address is forgotten,
     /// and the torrent's own trackers are asked at once.
-    pub fn set_private(&mut self, now: Duration, strangers: &[String]) {
+    pub fn set_private(&mut self, now: Duration, further: &[String]) {
         self.now = now;
-        self.outputs.extend(self.contacts.set_private(now, strangers));
+        self.outputs.extend(self.contacts.set_private(now, further));
         let named = |peer: &Peer| peer.listens.is_some_and(|at| self.contacts.knows(at));
         let unknown = self.peers.iter().filter(|(_, peer)| peer.identity.outgoing && !named(peer));
         let unknown: Vec<PeerKey> = unknown.map(|(key, _)| key).collect();

@@ -21,10 +21,11 @@ const FIRST_PEX: Duration = Duration::from_secs(5);
 /// How many peers a message adds at most, and how many it drops (BEP 11).
 pub(crate) const PEX_ENTRIES: usize = 50;
 /// How often a peer may send a message, after [`PEX_BURST`] of them.
-const PEX_RATE: Duration = Duration::from_secs(45);
+const PEX_GAP: Duration = Duration::from_secs(45);
 /// How many messages a peer may send at once.
 const PEX_BURST: u32 = 3;
-/// How many messages beyond that are ignored. Then they are a broken rule.
+/// How many messages beyond that are ignored, less the later ones that came in time. Then they are a
+/// broken rule.
 const PEX_IGNORED: u32 = 10;
 /// How many addresses that one peer named may wait for their first attempt.
 const MAX_UNTRIED: usize = 50;
@@ -58,6 +59,7 @@ pub(crate) struct PexPeer {
     cursor: Option<u64>,
     /// From when on it may send a message again, if it sends one at a time.
     allowed_at: Duration,
+    /// How many messages were ignored, less those that were read since.
     ignored: u32,
     /// The addresses that it named and that were not tried yet.
     untried: Vec<SocketAddr>,
@@ -113,10 +115,11 @@ impl PexPeer {
 
     /// Whether a message that arrives now is read.
     fn allows(&mut self, now: Duration) -> bool {
-        let burst = PEX_RATE * (PEX_BURST - 1);
+        let burst = PEX_GAP * (PEX_BURST - 1);
         let allowed = self.allowed_at <= now + burst;
         if allowed {
-            self.allowed_at = self.allowed_at.max(now) + PEX_RATE;
+            self.allowed_at = self.allowed_at.max(now) + PEX_GAP;
+            self.ignored = self.ignored.saturating_sub(1);
         } else {
             self.ignored += 1;
         }
@@ -136,8 +139,9 @@ impl Swarm {
     }
 
     /// The peer named peers that it is connected to; the first 50 are used. A private torrent
-    /// ignores them (BEP 27). A public address is kept only if no other of the same IP address came
-    /// this way, a local one only from a peer that is local itself or was named by the user.
+    /// ignores them (BEP 27). A public address is kept only if no other of the same IPv4 address or
+    /// IPv6 /64 came this way, a local one only from a peer that is local itself or was named by the
+    /// user. At most 12 of those that one peer named are connected to at a time.
     pub fn handle_pex(&mut self, now: Duration, key: PeerKey, added: &[SocketAddr]) {
         self.now = now;
         let Some(peer) = self.peers.get_mut(key) else { return };

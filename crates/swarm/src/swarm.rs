@@ -111,6 +111,18 @@ impl Swarm {
         self.contacts.handle_candidates(now, source, addresses, &mut self.rng)
     }
 
+    /// A node of the DHT, at the address `informant`, named peers. The rules are those of
+    /// [`Self::handle_pex`], but for the number of addresses.
+    pub fn handle_node_peers(
+        &mut self,
+        now: Duration,
+        informant: SocketAddr,
+        addresses: &[SocketAddr],
+    ) -> usize {
+        self.now = now;
+        self.contacts.handle_list_of(now, informant, Source::Dht, addresses, &mut self.rng)
+    }
+
     /// The attempt to connect to a candidate failed.
     pub fn handle_connect_failed(
         &mut self,

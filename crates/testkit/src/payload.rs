@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::io::{self, Read as _};
+use std::net::SocketAddr;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -27,6 +28,7 @@ pub struct PayloadBuilder {
     seed: u64,
     piece_length: u32,
     tiers: Vec<Vec<String>>,
+    nodes: Vec<SocketAddr>,
     private: bool,
 }
 
@@ -52,6 +54,12 @@ impl PayloadBuilder {
     /// Adds a tier of trackers (BEP 12).
     pub fn tier<U: Into<String>>(mut self, urls: impl IntoIterator<Item = U>) -> Self {
         self.tiers.push(urls.into_iter().map(Into::into).collect());
+        self
+    }
+
+    /// Adds a node of the DHT (BEP 5, "nodes").
+    pub fn node(mut self, address: SocketAddr) -> Self {
+        self.nodes.push(address);
         self
     }
 
@@ -88,10 +96,11 @@ impl PayloadBuilder {
         let data = bytes(self.seed, total);
         let info = self.info(&data).encode();
         let info_hash = InfoHashV1(sha1(&info).0);
-        let length = info.len();
-        let torrent = self.torrent(info);
-        // It is the last value, before the end of the dictionary.
-        let info = torrent.len() - 1 - length..torrent.len() - 1;
+        let (length, torrent) = (info.len(), self.torrent(info));
+        // Only the nodes follow it, before the end of the dictionary.
+        let nodes = self.nodes().map_or(0, |nodes| "5:nodes".len() + nodes.encode().len());
+        let end = torrent.len() - 1 - nodes;
+        let info = end - length..end;
         let torrent_path = root.join(format!("{}.torrent", self.name));
         let folder = root.join("data");
         write_files(&folder, &self, &data)?;
@@ -121,7 +130,17 @@ impl PayloadBuilder {
                 vec![("announce", first.as_str().into()), ("announce-list", Ben::List(tiers))];
         }
         entries.push(("info", Ben::Raw(info)));
+        entries.extend(self.nodes().map(|nodes| ("nodes", nodes)));
         Ben::Dict(entries).encode()
+    }
+
+    /// Returns the value of `nodes`, if there are any.
+    fn nodes(&self) -> Option<Ben> {
+        let node = |node: &SocketAddr| {
+            let host = node.ip().to_string();
+            Ben::List(vec![host.as_str().into(), Ben::Int(node.port().into())])
+        };
+        (!self.nodes.is_empty()).then(|| Ben::List(self.nodes.iter().map(node).collect()))
     }
 
     fn info(&self, data: &[u8]) -> Ben {
@@ -208,6 +227,7 @@ impl Payload {
             seed: 0,
             piece_length: DEFAULT_PIECE_LENGTH,
             tiers: Vec::new(),
+            nodes: Vec::new(),
             private: false,
         }
     }

@@ -145,7 +145,7 @@ fn metadata_is_served() {
 
 #[test]
 fn bad_metadata_is_served() {
-    use MetadataBehaviour::{Claims, Corrupt, Oversized, Unasked};
+    use MetadataBehaviour::{Claims, Corrupt, Garbled, Oversized, Swapped, Unasked, Verbose};
     let payload = large_metadata();
     let info = payload.info();
     let flipped = |at: usize| {
@@ -157,12 +157,19 @@ fn bad_metadata_is_served() {
         let extra = (piece < 3).then(|| info[(piece + 1) * 16384]);
         bytes.iter().copied().chain(extra).collect::<Vec<_>>()
     });
+    let garbled: Vec<Vec<u8>> = info
+        .chunks(16384)
+        .map(|piece| [&piece[..7], &[piece[7] ^ 1], &piece[8..]].concat())
+        .collect();
     for (behaviour, expected) in [
         (Corrupt { piece: 2 }, flipped(2 * 16384)),
+        (Garbled { at: 7 }, garbled.concat()),
         (Claims { length: 100 }, info[..100].to_vec()),
         (Claims { length: info.len() as i64 + 2 }, [info, &[0, 0]].concat()),
         (Oversized, oversized.collect()),
         (Unasked, info.to_vec()),
+        (Swapped, [&info[16384..32768], &info[..16384], &info[32768..]].concat()),
+        (Verbose, info.to_vec()),
     ] {
         let (_seeder, leecher) = fetch(&payload, behaviour);
         let length = expected.len() as u64;

@@ -118,7 +118,7 @@ impl<'a> Bench<'a> {
     fn with_job(&self, start: impl Fn(&Job<'_>) -> Result<Launch>) -> Result<Launch> {
         let (torrent, folder) = (self.payload.torrent(), self.payload.folder());
         let ip = namespace::address_of(0);
-        start(&Job { torrent: &torrent, folder: &folder, home: &self.home, ip, peers: &[] })
+        start(&Job::new(&torrent, &folder, &self.home, ip))
     }
 }
 

@@ -202,7 +202,7 @@ fn start_node(
 
 fn build_node() -> Result<PathBuf> {
     let mut command = cargo();
-    command.args(["build", "--release", "--quiet", "--package", "dht", "--example", "answer"]);
+    command.args(["build", "--release", "--quiet", "--package", "session", "--example", "answer"]);
     let status = command.status().context("cannot run cargo")?;
     ensure!(status.success(), "cargo build: {status}");
     Ok(workspace::target()?.join("release/examples/answer"))

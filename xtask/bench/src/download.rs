@@ -165,7 +165,7 @@ impl<'a> Bench<'a> {
         let seeders = Seeders::start(&self.payload, &self.seeders, bare, self.setup.trial_folder)?;
         let peers = if bare { &self.seeders[..1] } else { &self.seeders[..] };
         let torrent = self.payload.torrent();
-        let job = Job { torrent: &torrent, folder: &folder, home: &home, ip: contestant.ip, peers };
+        let job = Job { peers, ..Job::new(&torrent, &folder, &home, contestant.ip) };
         let description = self.payload.description();
         let mut launch = contestant.start(&Trial { job, payload: &description })?;
         let (time, cost) = measure::follow(&mut launch, || job.done().exists(), contestant.ends())?;
@@ -218,7 +218,7 @@ impl Seeders {
             let home = trial_folder.empty(&format!("seeder-{index}"))?;
             let (torrent, folder, home) = (&torrent, &folder, &home);
             let ip = namespace::seeder_address(index);
-            Libtorrent::newest()?.seed_unchecked(&Job { torrent, folder, home, ip, peers: &[] })
+            Libtorrent::newest()?.seed_unchecked(&Job::new(torrent, folder, home, ip))
         };
         let started = (0..at.len()).map(start).collect::<Result<Vec<_>>>()?;
         for (launch, address) in started.iter().zip(at) {

@@ -94,7 +94,7 @@ impl Linked {
         let seed = |index: usize| {
             let home = setup.trial_folder.empty(&format!("seeder-{index}"))?;
             let ip = namespace::numbered_address(index);
-            let job = Job { torrent: &torrent, folder: &folder, home: &home, ip, peers: &[] };
+            let job = Job::new(&torrent, &folder, &home, ip);
             Ok((start(&job)?, home))
         };
         let before = self.tracker.announces().len();
@@ -137,7 +137,7 @@ fn measure_first(setup: Setup<'_>, linked: &Linked, contestant: &Contestant) -> 
     let (folder, home) =
         (setup.trial_folder.empty("downloads")?, setup.trial_folder.empty("home")?);
     let (torrent, ip) = (&*linked.link, contestant.ip);
-    let job = Job { torrent, folder: &folder, home: &home, ip, peers: &[] };
+    let job = Job::new(torrent, &folder, &home, ip);
     let description = linked.payload.description();
     let before = linked.tracker.announces().len();
     let announces = |seen: &[SeenAnnounce]| {
@@ -178,7 +178,7 @@ fn measure_long(setup: Setup<'_>, linked: &Linked, ours: &Ours) -> Result<Vec<f6
     let (folder, home) =
         (setup.trial_folder.empty("downloads")?, setup.trial_folder.empty("home")?);
     let ip = namespace::OURS;
-    let job = Job { torrent: &linked.link, folder: &folder, home: &home, ip, peers: &[] };
+    let job = Job::new(&linked.link, &folder, &home, ip);
     let mut launch = ours.download(&job)?;
     let output = home.join(format!("{}.out", ours.name()));
     let is_there = || fs::read_to_string(&output).is_ok_and(|said| has_event(&said, RECEIVED));

@@ -121,7 +121,7 @@ impl Bench<'_> {
         let mut server = self.serve(case, &payloads, &requested)?;
         let ip = namespace::OURS;
         let torrent = payloads[0].torrent();
-        let job = Job { torrent: &torrent, folder: &folder, home: &home, ip, peers: &peers };
+        let job = Job { peers: &peers, ..Job::new(&torrent, &folder, &home, ip) };
         let mut launch = match case.program {
             Program::Ours => self.start_ours(&payloads, &job)?,
             Program::Libtorrent => Libtorrent::pypi().download(&job)?,

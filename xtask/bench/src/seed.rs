@@ -158,7 +158,7 @@ impl Bench<'_> {
             return contestant::start_sender(&self.payload, home, address);
         };
         let (torrent, folder) = (self.payload.torrent(), self.payload.folder());
-        let job = Job { torrent: &torrent, folder: &folder, home, ip: contestant.ip, peers: &[] };
+        let job = Job::new(&torrent, &folder, home, contestant.ip);
         let before = self.tracker.announces().len();
         let launch = program.seed(&job)?;
         // Some programs announce from another address of the machine.
@@ -199,7 +199,7 @@ impl Bench<'_> {
         self.setup.trial_folder.warm_up_memory(self.payload.shape.size)?;
         let torrent = self.payload.torrent();
         let ip = namespace::seeder_address(0);
-        let job = Job { torrent: &torrent, folder: &folder, home: &home, ip, peers: &[address] };
+        let job = Job { peers: &[address], ..Job::new(&torrent, &folder, &home, ip) };
         let mut launch = Libtorrent::newest()?.download(&job)?;
         let (time, cost) = measure::follow(&mut launch, || job.done().exists(), true)?;
         self.payload.compare(&folder)?;

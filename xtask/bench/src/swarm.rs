@@ -139,7 +139,7 @@ impl<'a> Bench<'a> {
         let mut server = self.serve()?;
         let torrent = self.payload.torrent();
         let (ip, peers) = (contestant.ip, &self.seeders[..]);
-        let job = Job { torrent: &torrent, folder: &folder, home: &home, ip, peers };
+        let job = Job { peers, ..Job::new(&torrent, &folder, &home, ip) };
         let description = self.payload.description();
         let mut launch = contestant.start(&Trial { job, payload: &description })?;
         let (time, cost) = measure::follow(&mut launch, || job.done().exists(), contestant.ends())?;

@@ -10,7 +10,7 @@ use std::process::Command;
 use anyhow::{Context as _, Result, ensure};
 
 use super::table::MUTANTS;
-use super::{broken, limit};
+use super::{Kind, broken, dht_table, limit};
 use tasks::process::Launch;
 use tasks::report::Report;
 use tasks::workspace::{cargo, root, target};
@@ -35,7 +35,17 @@ pub(super) struct Mutant {
     pub(super) seed: u64,
 }
 
+/// Returns every mutant.
+fn all() -> impl Iterator<Item = &'static Mutant> {
+    MUTANTS.iter().chain(dht_table::MUTANTS)
+}
+
 impl Mutant {
+    /// Returns in what the bug shows.
+    fn kind(&self) -> Kind {
+        if self.file.starts_with("crates/dht/") { Kind::Dht } else { Kind::Swarms }
+    }
+
     /// Returns how many seeds from 0 on must find it.
     fn limit(&self) -> u64 {
         LEAST_SEEDS.max(8 * self.seed)
@@ -44,8 +54,7 @@ impl Mutant {
 
 /// Plays each mutant with `named` in its name, and prints a table.
 pub(super) fn run(named: &str) -> Result<()> {
-    let chosen: Vec<&Mutant> =
-        MUTANTS.iter().filter(|mutant| mutant.name.contains(named)).collect();
+    let chosen: Vec<&Mutant> = all().filter(|mutant| mutant.name.contains(named)).collect();
     ensure!(!chosen.is_empty(), "no mutant has {named:?} in its name");
     let copy = Copy::make()?;
     let mut report = Report::new(&["mutant", "seed"]);
@@ -108,18 +117,25 @@ impl Copy {
     }
 
     fn play(&self, program: &Path, mutant: &Mutant) -> Result<String> {
-        let known = self.first_broken(program, 1, mutant.seed)?;
+        let known = self.first_broken(program, mutant.kind(), 1, mutant.seed)?;
         let found = match known {
-            None => self.first_broken(program, mutant.limit(), 0)?,
+            None => self.first_broken(program, mutant.kind(), mutant.limit(), 0)?,
             known => known,
         };
         found.context("not found")
     }
 
     /// Plays `count` seeds, `from` the first on, until one breaks a rule; returns both.
-    fn first_broken(&self, program: &Path, count: u64, from: u64) -> Result<Option<String>> {
+    fn first_broken(
+        &self,
+        program: &Path,
+        kind: Kind,
+        count: u64,
+        from: u64,
+    ) -> Result<Option<String>> {
         let mut command = Command::new(program);
-        command.args(["first", &count.to_string(), &from.to_string()]).env("RUST_BACKTRACE", "0");
+        command.args(kind.words()).args(["first", &count.to_string(), &from.to_string()]);
+        command.env("RUST_BACKTRACE", "0");
         let mut launch = Launch::start("mutant", &command, &self.folder.join("logs"))?;
         launch.wait(limit(count))?;
         let output = launch.stdout();
@@ -175,7 +191,7 @@ mod tests {
     /// Every bug can still be planted.
     #[test]
     fn each_text_is_in_its_file_once() {
-        for mutant in MUTANTS {
+        for mutant in all() {
             let text = fs::read_to_string(root().join(mutant.file)).unwrap_or_default();
             let count = text.matches(mutant.before).count();
             assert_eq!(count, 1, "{}: {}: {:?}", mutant.name, mutant.file, mutant.before);
@@ -185,8 +201,8 @@ mod tests {
 
     #[test]
     fn names_of_mutants_are_unique() {
-        let names: BTreeSet<&str> = MUTANTS.iter().map(|mutant| mutant.name).collect();
-        assert_eq!(names.len(), MUTANTS.len());
+        let names: BTreeSet<&str> = all().map(|mutant| mutant.name).collect();
+        assert_eq!(names.len(), all().count());
         assert!(names.len() >= 15);
     }
 

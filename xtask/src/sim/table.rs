@@ -346,6 +346,28 @@ pub(super) const MUTANTS: &[Mutant] = &[
         after: "file.stat.is_some_and(|stat| stat.length > file.slot.length)",
         seed: 752,
     },
+    // Torrents that start as a magnet link.
+    Mutant {
+        name: "magnet: what peers have is forgotten",
+        file: "crates/swarm/src/swarm.rs",
+        before: "        self.peers.keys().into_iter().for_each(|key| self.apply_early(now, key));\n",
+        after: "",
+        seed: 0,
+    },
+    Mutant {
+        name: "magnet: the wrong peer is banned",
+        file: "crates/session/src/engine/metadata/mod.rs",
+        before: "digests.get(*piece) != Some(digest)",
+        after: "digests.get(*piece) == Some(digest)",
+        seed: 0,
+    },
+    Mutant {
+        name: "magnet: links are not used after the metadata",
+        file: "crates/session/src/engine/store.rs",
+        before: "        self.begin_on_links(key);\n",
+        after: "",
+        seed: 0,
+    },
     // Numbers that all crates share.
     Mutant {
         name: "the last block is a byte too long",

@@ -1,6 +1,7 @@
 //! The commands below `dht`, and their arguments.
 
 use std::net::IpAddr;
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -26,14 +27,14 @@ Nothing is announced.
 Examples:
   bt-cli dht peers 52d123ddfc4de05165c10784bb535d4c40397d45
   bt-cli dht peers 'magnet:?xt=urn:btih:..' --json | jq -r '.peers[]'")]
-    Peers(DhtPeersArgs),
+    Peers(DhtTorrentArgs),
     /// Ask how many seeders and leechers a torrent has
     #[command(after_help = "\
 The numbers are estimates: nodes tell them without naming the peers (BEP 33).
 
 Example:
   bt-cli dht scrape 52d123ddfc4de05165c10784bb535d4c40397d45")]
-    Scrape(DhtScrapeArgs),
+    Scrape(DhtTorrentArgs),
     /// Find an item, data of any kind, and print its value
     #[command(after_help = "\
 TARGET has 40 hexadecimal digits, PUBKEY 64. The value is verified. Of a mutable item it is the newest \
@@ -80,32 +81,41 @@ pub(crate) struct AskArgs {
     #[command(flatten)]
     pub(crate) join: JoinArgs,
     #[command(flatten)]
-    pub(crate) socket: AskingSocketArgs,
+    pub(crate) socket: DhtSocketArgs,
 }
 
-/// Where to ask from.
+/// The socket of a node.
 #[derive(Debug, Args)]
 #[command(next_help_heading = NETWORK)]
-pub(crate) struct AskingSocketArgs {
-    /// Ask from this UDP port, or from the first free one of a range; 0 for any
-    #[arg(long, value_name = "PORTS", default_value = "0", value_parser = values::ports)]
-    pub(crate) port: Ports,
-    /// Ask from this address only
+pub(crate) struct DhtSocketArgs {
+    /// Use this UDP port, or the first free one of a range; 0 for any [default: 6881-6889 for dht
+    /// node, otherwise any]
+    #[arg(long, value_name = "PORTS", value_parser = values::ports)]
+    port: Option<Ports>,
+    /// Use this address only
     #[arg(long, value_name = "IP")]
     pub(crate) bind: Option<IpAddr>,
 }
 
-#[derive(Debug, Args)]
-pub(crate) struct DhtPeersArgs {
-    /// An info-hash or a magnet link
-    #[arg(value_name = "HASH|LINK")]
-    pub(crate) torrent: String,
-    #[command(flatten)]
-    pub(crate) ask: AskArgs,
+impl DhtSocketArgs {
+    /// Returns the ports to try for a node that others look for.
+    pub(crate) fn node_ports(&self) -> RangeInclusive<u16> {
+        self.ports_or(6881..=6889)
+    }
+
+    /// Returns the ports to try for a node that only asks.
+    pub(crate) fn asking_ports(&self) -> RangeInclusive<u16> {
+        self.ports_or(0..=0)
+    }
+
+    fn ports_or(&self, default: RangeInclusive<u16>) -> RangeInclusive<u16> {
+        self.port.as_ref().map_or(default, |ports| ports.0.clone())
+    }
 }
 
+/// A torrent that the DHT is asked about.
 #[derive(Debug, Args)]
-pub(crate) struct DhtScrapeArgs {
+pub(crate) struct DhtTorrentArgs {
     /// An info-hash or a magnet link
     #[arg(value_name = "HASH|LINK")]
     pub(crate) torrent: String,
@@ -160,7 +170,7 @@ pub(crate) struct DhtPingArgs {
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = values::limit)]
     pub(crate) timeout: Duration,
     #[command(flatten)]
-    pub(crate) socket: AskingSocketArgs,
+    pub(crate) socket: DhtSocketArgs,
 }
 
 #[derive(Debug, Args)]
@@ -172,17 +182,5 @@ pub(crate) struct DhtNodeArgs {
     #[command(flatten)]
     pub(crate) join: JoinArgs,
     #[command(flatten)]
-    pub(crate) socket: NodeSocketArgs,
-}
-
-/// Where a node can be reached.
-#[derive(Debug, Args)]
-#[command(next_help_heading = NETWORK)]
-pub(crate) struct NodeSocketArgs {
-    /// Use this UDP port, or the first free one of a range; 0 for any
-    #[arg(long, value_name = "PORTS", default_value = "6881-6889", value_parser = values::ports)]
-    pub(crate) port: Ports,
-    /// Use this address only
-    #[arg(long, value_name = "IP")]
-    pub(crate) bind: Option<IpAddr>,
+    pub(crate) socket: DhtSocketArgs,
 }

@@ -76,7 +76,7 @@ fn order(
         Description::Metainfo(metainfo) => metainfo,
         Description::Link(link) => {
             let mut order = AddTorrent::from_link(Arc::clone(link), &arguments.output);
-            order.await_selection = true;
+            order.await_selection = selection.is_some() || !link.select_only.is_empty();
             let further = torrent.further_trackers.clone();
             order.further_trackers = (!further.is_empty()).then(|| Box::new(further));
             return Ok(order);

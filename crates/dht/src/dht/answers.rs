@@ -10,7 +10,7 @@ use super::Dht;
 use crate::address::{is_local, is_peer};
 use crate::bloom::BLOOM_LENGTH;
 use crate::message::{
-    Body, ErrorCode, Message, Method, Nodes, Query, Reply, Values, Want, push_node,
+    Body, ErrorCode, Message, Method, Nodes, Query, Reply, Values, Want, node_length, push_node,
 };
 use crate::table::{Closest, K, Node};
 use crate::throttle::Standing;
@@ -67,8 +67,8 @@ impl Dht {
         if !message.read_only
             && let Some(overlay) = self.overlay_mut(family)
         {
-            overlay.add_asker(now, query.id, from);
-            self.schedule.hasten(now, self.next_asker());
+            overlay.add_pending_check(now, query.id, from);
+            self.schedule.hasten(now, self.next_pending_check());
         }
         let factor = match query.method {
             Method::GetPeers { .. } => PEERS_AMPLIFICATION,
@@ -278,16 +278,16 @@ impl Dht {
             if !is_wanted(asker.address, want, family) {
                 continue;
             }
-            let (out, entry) = match family {
-                Family::V4 => (&mut nodes, 26),
-                Family::V6 => (&mut nodes6, 38),
+            let out = match family {
+                Family::V4 => &mut nodes,
+                Family::V6 => &mut nodes6,
             };
             let left = room.saturating_sub(used + b"6:nodes6304:".len());
             let mut found = Closest::default();
             if let Some(overlay) = self.overlay(family) {
                 overlay.table.closest(&target, wanted, &mut found);
             }
-            for node in found.iter().take(K.min(left / entry)) {
+            for node in found.iter().take(K.min(left / node_length(family))) {
                 push_node(&node.id, node.address, out);
             }
             used += if out.is_empty() { 0 } else { out.len() + b"6:nodes6304:".len() };
@@ -312,8 +312,7 @@ impl Dht {
         ip: Option<SocketAddr>,
     ) {
         let version = self.version.as_ref().map(<[u8; 4]>::as_slice).filter(|_| ip.is_some());
-        let message =
-            Message { transaction: asker.transaction, body, ip, read_only: false, version };
+        let message = Message { ip, version, ..Message::new(asker.transaction, body) };
         let sent = self.outbox.push(asker.address, asker.limit, |out| message.encode(out));
         if let Some(sent) = sent {
             self.counters.answered += 1;

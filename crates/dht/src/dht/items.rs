@@ -5,11 +5,9 @@ use std::time::Duration;
 
 use super::Dht;
 use super::answers::Asker;
-use crate::items::{
-    Item, ItemSearch, PutRefused, SALT_LENGTH, Signed, check_lengths, mutable_target,
-};
-use crate::message::{ErrorCode, Method, MutablePut, Reply, Want};
-use crate::search::Goal;
+use crate::items::{Item, ItemLookup, PutRefused, SALT_LENGTH, check_lengths, mutable_target};
+use crate::lookup::LookupKind;
+use crate::message::{ErrorCode, MutablePut, Reply, Want};
 use crate::{Event, Family, LookupKey, NodeId};
 
 /// The longest datagram with an item, in bytes. It does not fit into one of the usual length.
@@ -28,7 +26,7 @@ impl Dht {
         if salt.len() > SALT_LENGTH {
             return self.refuse_lookup();
         }
-        self.start_item(now, Goal::Get, target, ItemSearch::get(target, salt.to_vec()))
+        self.start_item(now, LookupKind::Get, target, ItemLookup::get(target, salt.to_vec()))
     }
 
     /// Stores an item at the nodes closest to its target. With `cas`, nodes that have a version store
@@ -41,26 +39,26 @@ impl Dht {
             return self.refuse_lookup();
         }
         let target = item.target();
-        self.start_item(now, Goal::Put, target, ItemSearch::put(item, cas))
+        self.start_item(now, LookupKind::Put, target, ItemLookup::put(item, cas))
     }
 
     fn start_item(
         &mut self,
         now: Duration,
-        goal: Goal,
+        kind: LookupKind,
         target: NodeId,
-        item: ItemSearch,
+        item: ItemLookup,
     ) -> LookupKey {
-        let mut search = self.search(now, goal, target);
-        search.item = Some(Box::new(item));
-        let key = self.enqueue(search);
+        let mut lookup = self.new_lookup(now, kind, target);
+        lookup.item = Some(Box::new(item));
+        let key = self.enqueue(lookup);
         self.pump(now);
         key
     }
 
     /// Reports the item that a lookup found.
-    pub(super) fn report_item(&mut self, lookup: LookupKey, item: Option<Box<ItemSearch>>) {
-        if let Some(item) = item.and_then(|item| item.found) {
+    pub(super) fn report_item(&mut self, lookup: LookupKey, item: Option<Box<ItemLookup>>) {
+        if let Some(item) = item.and_then(|item| item.into_found()) {
             self.push_event(Event::Item { lookup, item });
         }
     }
@@ -120,7 +118,7 @@ impl Dht {
         if !self.tokens.is_valid(now, token, from, &id, &target, &mut self.rng) {
             return Some(Err(ErrorCode::Protocol));
         }
-        match self.items.put(now, self.own_ids(), from, item, Signed { cas }) {
+        match self.items.put(now, self.own_ids(), from, item, cas) {
             Ok(()) => Some(Ok(())),
             Err(PutRefused::With(code)) => Some(Err(code)),
             Err(PutRefused::Silently) => None,
@@ -142,20 +140,4 @@ impl Dht {
         };
         self.tokens.is_valid(now, token, from, id, &target, &mut self.rng)
     }
-}
-
-/// Returns the query that puts `item` at `address`.
-pub(super) fn put_method<'a>(
-    search: &'a ItemSearch,
-    address: SocketAddr,
-    token: &'a [u8],
-) -> Option<Method<'a>> {
-    let put = search.put.as_ref()?;
-    let mutable = match &put.item {
-        Item::Immutable { .. } => None,
-        Item::Mutable { key, salt, seq, signature, .. } => {
-            Some(MutablePut { key, salt, seq: *seq, cas: put.cas_for(address), signature })
-        }
-    };
-    Some(Method::Put { token, value: put.item.value(), mutable })
 }

@@ -3,23 +3,24 @@
 use std::time::Duration;
 
 use super::Dht;
+use super::overlay::{Overlay, PendingCheck};
 use crate::address::FAMILIES;
-use crate::lookup::Lookup;
-use crate::search::{Goal, Search};
+use crate::lookup::{Lookup, LookupKind};
+use crate::walk::Walk;
 use crate::{Event, Family};
 
 /// The time between two checks of nodes, of either table. With one full table each node is checked
 /// within half an hour, with two within an hour.
 const CHECK_GAP: Duration = Duration::from_secs(4);
 /// The time between two lookups that fill the table, once it has been filled.
-const REFRESH_EVERY: Duration = Duration::from_secs(15 * 60);
+const REFRESH_GAP: Duration = Duration::from_secs(15 * 60);
 /// The same at the start, and how many of these there are.
-const FIRST_REFRESHES: Duration = Duration::from_secs(3);
+const FIRST_REFRESH_GAP: Duration = Duration::from_secs(3);
 const FIRST_REFRESH_COUNT: u32 = 40;
 /// The same while the table is thin.
-const THIN_REFRESHES: Duration = Duration::from_secs(30);
+const THIN_REFRESH_GAP: Duration = Duration::from_secs(30);
 /// The same while the first buckets have room.
-const PARTIAL_REFRESHES: Duration = Duration::from_secs(5 * 60);
+const PARTIAL_REFRESH_GAP: Duration = Duration::from_secs(5 * 60);
 /// How long silence lasts before the routers are asked, and the bounds of the time until they are
 /// asked again.
 const ROUTER_WAIT: Duration = Duration::from_secs(3);
@@ -42,14 +43,28 @@ pub(super) struct Schedule {
     /// The family whose turn it is.
     check_family: usize,
     /// By family.
-    refresh: [Duration; 2],
-    /// How many refreshes of a family there were since the start, or since our id changed.
-    refreshes: [u32; 2],
+    refresh: [Refresh; 2],
     expire: Duration,
-    /// When the first query went out that nobody has answered since, and how many have failed.
-    unanswered_since: Option<Duration>,
-    failures: u32,
+    silence: Silence,
+    /// `None` if the caller knows no routers.
     routers: Option<Routers>,
+}
+
+/// When the table of a family is filled.
+#[derive(Debug, Clone, Copy, Default)]
+struct Refresh {
+    due: Duration,
+    /// How many refreshes there were since the start, or since our id changed.
+    count: u32,
+}
+
+/// How long nobody has answered.
+#[derive(Debug, Default)]
+struct Silence {
+    /// When the first query went out that nobody has answered since.
+    since: Option<Duration>,
+    /// How many queries have failed meanwhile.
+    failures: u32,
 }
 
 /// When routers are asked.
@@ -68,11 +83,9 @@ impl Schedule {
             blocked: None,
             check: Duration::ZERO,
             check_family: 0,
-            refresh: [Duration::ZERO; 2],
-            refreshes: [0; 2],
+            refresh: [Refresh::default(); 2],
             expire: EXPIRE_EVERY,
-            unanswered_since: None,
-            failures: 0,
+            silence: Silence::default(),
             routers: wants_routers.then_some(routers),
         }
     }
@@ -98,31 +111,32 @@ impl Schedule {
     }
 
     pub(super) fn record_query(&mut self, now: Duration) {
-        self.unanswered_since.get_or_insert(now);
+        self.silence.since.get_or_insert(now);
     }
 
     pub(super) fn record_failure(&mut self) {
-        self.failures = self.failures.saturating_add(1);
+        self.silence.failures = self.silence.failures.saturating_add(1);
     }
 
     /// Whether the network is gone, so that silence says nothing about a node.
     pub(super) fn is_offline(&self, now: Duration) -> bool {
-        self.failures >= OFFLINE_FAILURES
-            && self.unanswered_since.is_some_and(|since| now >= since + OFFLINE_AFTER)
+        self.silence.failures >= OFFLINE_FAILURES
+            && self.silence.since.is_some_and(|since| now >= since + OFFLINE_AFTER)
     }
 
-    /// The network answers: routers are asked early again when it stops to.
+    /// The network answers. When it stops, routers are asked early again.
     pub(super) fn handle_answer(&mut self) {
-        (self.unanswered_since, self.failures) = (None, 0);
+        self.silence = Silence::default();
         if let Some(routers) = &mut self.routers {
             routers.back_off = FIRST_ROUTER_BACK_OFF;
         }
     }
 
     /// Nodes of the family became known.
-    pub(super) fn handle_contact(&mut self, now: Duration, family: Family, is_thin: bool) {
-        if self.refreshes[family.index()] == 0 || is_thin {
-            self.refresh[family.index()] = now;
+    pub(super) fn handle_new_nodes(&mut self, now: Duration, family: Family, is_thin: bool) {
+        let refresh = &mut self.refresh[family.index()];
+        if refresh.count == 0 || is_thin {
+            refresh.due = now;
             self.next = now;
         }
     }
@@ -134,22 +148,21 @@ impl Schedule {
         is_thin: bool,
         is_full: bool,
     ) {
-        let at = family.index();
-        self.refreshes[at] += 1;
-        self.refresh[at] = now
-            + match self.refreshes[at] {
-                ..=FIRST_REFRESH_COUNT => FIRST_REFRESHES,
-                _ if is_thin => THIN_REFRESHES,
-                _ if !is_full => PARTIAL_REFRESHES,
-                _ => REFRESH_EVERY,
-            };
-        self.hasten(now, Some(self.refresh[at]));
+        let refresh = &mut self.refresh[family.index()];
+        refresh.count += 1;
+        let gap = match refresh.count {
+            ..=FIRST_REFRESH_COUNT => FIRST_REFRESH_GAP,
+            _ if is_thin => THIN_REFRESH_GAP,
+            _ if !is_full => PARTIAL_REFRESH_GAP,
+            _ => REFRESH_GAP,
+        };
+        refresh.due = now + gap;
+        self.hasten(now, Some(now + gap));
     }
 
     /// Our id is another one: the table of the family has to be filled again.
     pub(super) fn restart(&mut self, now: Duration, family: Family) {
-        self.refreshes[family.index()] = 0;
-        self.refresh[family.index()] = now;
+        self.refresh[family.index()] = Refresh { due: now, count: 0 };
         self.next = now;
     }
 }
@@ -171,19 +184,19 @@ impl Dht {
         }
         self.want_routers(now);
         FAMILIES.into_iter().for_each(|family| self.refresh(now, family));
-        self.check_askers(now);
+        self.check_pending(now);
         self.check_nodes(now);
-        let first_nodes = self.searches.values().map(super::super::search::Search::wakes_at);
+        let first_nodes = self.lookups.values().map(Lookup::wakes_at);
         let wake = first_nodes.filter(|time| *time > now).min();
         self.schedule.hasten(now, wake);
     }
 
     /// Asks for routers: at once if nobody else is known, else if nobody answers.
     fn want_routers(&mut self, now: Duration) {
-        let nodes: usize = self.overlays.iter().flatten().map(|overlay| overlay.table.len()).sum();
-        let is_lonely = self.overlays.iter().flatten().all(super::overlay::Overlay::is_empty);
+        let nodes = self.node_count();
+        let is_lonely = self.overlays.iter().flatten().all(Overlay::is_empty);
         let is_offline = self.schedule.is_offline(now);
-        let silent_since = self.schedule.unanswered_since;
+        let silent_since = self.schedule.silence.since;
         let Some(routers) = &mut self.schedule.routers else { return };
         let due = match silent_since {
             None if is_lonely => Some(routers.next),
@@ -192,8 +205,7 @@ impl Dht {
             _ => None,
         };
         let Some(due) = due else {
-            let soon = Some(now + ROUTER_WAIT);
-            self.schedule.hasten(now, soon);
+            self.schedule.hasten(now, Some(now + ROUTER_WAIT));
             return;
         };
         if now < due {
@@ -209,61 +221,67 @@ impl Dht {
     fn refresh(&mut self, now: Duration, family: Family) {
         let at = family.index();
         let Some(overlay) = &mut self.overlays[at] else { return };
-        let due = self.schedule.refresh[at].max(overlay.held_until(now).unwrap_or_default());
+        let due = self.schedule.refresh[at].due.max(overlay.held_until(now).unwrap_or_default());
         if now < due {
             self.schedule.hasten(now, Some(due));
             return;
         }
-        if self.searches.values().any(|search| search.goal.is_own() && search.walks[at].is_some()) {
+        if self.lookups.values().any(|lookup| lookup.kind.is_own() && lookup.walks[at].is_some()) {
             return;
         }
-        let is_first = self.schedule.refreshes[at] == 0;
-        let joins = is_first || overlay.is_thin();
+        if overlay.is_thin() {
+            // A node that the user, a torrent or a link names may have started since. The nodes that
+            // found us meanwhile may not know it.
+            overlay.retry_hints(|address| self.calls.is_asked(address));
+        }
+        let count = self.schedule.refresh[at].count;
+        let is_first = count == 0;
+        // Lookups for our id alone would find the same neighbours again and again.
+        let joins = is_first || overlay.is_thin() && count.is_multiple_of(2);
         let target = if joins { overlay.id() } else { overlay.table.thin_target(&mut self.rng) };
-        let mut walk = Lookup::new(target, false);
+        let mut walk = Walk::new(target, false);
         if !overlay.seed(&mut walk) {
             // Nobody is known yet, or any more.
-            overlay.retry_contacts();
             let other = self.overlays[1 - at].as_ref();
             let is_alone = other.is_none_or(|other| other.table.len() == 0);
-            let pause = if is_alone { FIRST_REFRESHES } else { PARTIAL_REFRESHES };
-            self.schedule.refresh[at] = now + pause;
+            let pause = if is_alone { FIRST_REFRESH_GAP } else { PARTIAL_REFRESH_GAP };
+            self.schedule.refresh[at].due = now + pause;
             return;
         }
-        let goal = if is_first { Goal::Join } else { Goal::Refresh };
+        let kind = if is_first { LookupKind::Join } else { LookupKind::Refresh };
         let mut walks = [None, None];
         walks[at] = Some(walk);
         let key = self.take_key();
-        self.searches.insert(key, Search::new(now, goal, walks));
+        self.lookups.insert(key, Lookup::new(now, kind, walks));
     }
 
-    fn check_askers(&mut self, now: Duration) {
+    fn check_pending(&mut self, now: Duration) {
         for family in FAMILIES {
             if self.is_held(now, family) {
                 continue;
             }
-            while let Some(asker) = self.due_asker(now, family) {
-                if !self.send_check(now, asker.id, asker.address) {
+            while let Some(check) = self.due_check(now, family) {
+                if !self.send_check(now, check.id, check.address) {
                     break;
                 }
                 if let Some(overlay) = self.overlay_mut(family) {
-                    overlay.askers.pop_front();
+                    overlay.pending_checks.pop_front();
                 }
             }
         }
-        let next = self.next_asker();
+        let next = self.next_pending_check();
         self.schedule.hasten(now + Duration::from_millis(100), next);
     }
 
-    fn due_asker(&self, now: Duration, family: Family) -> Option<super::overlay::Asker> {
-        let asker = self.overlay(family)?.askers.front()?;
-        (asker.due <= now).then_some(*asker)
+    fn due_check(&self, now: Duration, family: Family) -> Option<PendingCheck> {
+        let check = self.overlay(family)?.pending_checks.front()?;
+        (check.due <= now).then_some(*check)
     }
 
     /// When the next node that asked us is to be checked.
-    pub(super) fn next_asker(&self) -> Option<Duration> {
+    pub(super) fn next_pending_check(&self) -> Option<Duration> {
         let overlays = self.overlays.iter().flatten();
-        overlays.filter_map(|overlay| overlay.askers.front()).map(|asker| asker.due).min()
+        overlays.filter_map(|overlay| overlay.pending_checks.front()).map(|check| check.due).min()
     }
 
     fn check_nodes(&mut self, now: Duration) {

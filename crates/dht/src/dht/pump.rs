@@ -1,18 +1,17 @@
-//! Which queries are sent now, and when a search is over.
+//! Which queries are sent now, and when a lookup is over.
 
 use std::net::SocketAddr;
 use std::time::Duration;
 
-#[cfg(feature = "items")]
-use super::items::put_method;
-use super::overlay::{Contact, Origin, Overlay};
+use super::Dht;
+use super::overlay::{Hint, Origin, Overlay};
 use super::replies::Purpose;
-use super::{Dht, MAX_LOOKUPS};
 use crate::address::{FAMILIES, is_usable};
+use crate::calls::Call;
 #[cfg(feature = "items")]
-use crate::items::ItemSearch;
+use crate::items::ItemLookup;
+use crate::lookup::{Lookup, LookupKind};
 use crate::message::{Body, Message, Method, Query, Want};
-use crate::search::{Goal, Search};
 use crate::send_budget::Permit;
 use crate::table::K;
 use crate::{Announce, Event, Family, LookupKey, NodeId};
@@ -22,11 +21,13 @@ const MAX_QUERY: usize = 1_450;
 
 /// Without the feature there is nothing to put.
 #[cfg(not(feature = "items"))]
-enum ItemSearch {}
+enum ItemLookup {}
 
 #[cfg(not(feature = "items"))]
-fn put_method<'a>(item: &ItemSearch, _: SocketAddr, _: &'a [u8]) -> Option<Method<'a>> {
-    match *item {}
+impl ItemLookup {
+    fn put_method<'a>(&self, _: SocketAddr, _: &'a [u8]) -> Option<Method<'a>> {
+        match *self {}
+    }
 }
 
 /// What became of a query that was to be sent.
@@ -42,7 +43,7 @@ enum Sent {
     No,
 }
 
-/// What a search did.
+/// What a lookup did.
 enum Step {
     /// It may have more to do.
     Progress,
@@ -75,19 +76,24 @@ impl Wait {
     }
 }
 
+/// Whether a query asks a hint of `family` which node is there, and for its neighbours.
+fn is_to_hint(call: &Call<Purpose>, family: Family) -> bool {
+    matches!(call.purpose, Purpose::Hint { .. }) && Family::of(call.to) == family
+}
+
 impl Dht {
-    /// Sends what may be sent: to contacts that are urgent, for the searches, to other contacts.
+    /// Sends what may be sent: to hints that are urgent, for the lookups, to other hints.
     pub(super) fn pump(&mut self, now: Duration) {
         let mut wait = Wait::default();
-        self.pump_contacts(now, true, &mut wait);
-        self.pump_searches(now, &mut wait);
-        self.pump_contacts(now, false, &mut wait);
+        self.pump_hints(now, true, &mut wait);
+        self.pump_lookups(now, &mut wait);
+        self.pump_hints(now, false, &mut wait);
         self.schedule.set_blocked(wait.until);
     }
 
-    /// Lets each search take a step in turn until none can.
-    fn pump_searches(&mut self, now: Duration, wait: &mut Wait) {
-        let mut keys: Vec<LookupKey> = self.searches.keys().copied().collect();
+    /// Lets each lookup take a step in turn until none can.
+    fn pump_lookups(&mut self, now: Duration, wait: &mut Wait) {
+        let mut keys: Vec<LookupKey> = self.lookups.keys().copied().collect();
         while !keys.is_empty() && !wait.is_over {
             let mut active = Vec::with_capacity(keys.len());
             for key in keys {
@@ -103,17 +109,17 @@ impl Dht {
         }
     }
 
-    fn pump_contacts(&mut self, now: Duration, urgent: bool, wait: &mut Wait) {
+    fn pump_hints(&mut self, now: Duration, urgent: bool, wait: &mut Wait) {
         for family in FAMILIES {
             while !wait.is_over
                 && !self.is_held(now, family)
                 && let Some(overlay) = self.overlay(family)
             {
                 let (own, want) = (overlay.id(), self.want(now, family));
-                let Some(contact) = overlay.next_contact(urgent) else { break };
+                let Some(hint) = overlay.next_hint(urgent) else { break };
                 let method = Method::FindNode { target: own, want };
-                let purpose = Purpose::Contact { is_router: contact.origin == Origin::Router };
-                match self.send(now, contact.address, None, method, purpose) {
+                let purpose = Purpose::Hint { is_router: hint.origin == Origin::Router };
+                match self.send(now, (None, hint.address), None, method, purpose) {
                     Sent::Later(until) => return wait.end(until),
                     Sent::NewLater(until) => {
                         wait.add(until);
@@ -122,18 +128,18 @@ impl Dht {
                     Sent::Yes | Sent::Busy | Sent::No => {}
                 }
                 if let Some(overlay) = self.overlay_mut(family) {
-                    overlay.contacts.pop_front();
+                    overlay.hints.pop_front();
                 }
             }
         }
     }
 
     fn step(&mut self, now: Duration, key: LookupKey) -> Step {
-        let Some(mut search) = self.searches.remove(&key) else { return Step::Waits };
+        let Some(mut lookup) = self.lookups.remove(&key) else { return Step::Waits };
         let mut over = true;
         let mut result = Step::Waits;
         for family in FAMILIES {
-            match self.step_walk(now, key, &mut search, family) {
+            match self.step_walk(now, key, &mut lookup, family) {
                 Step::Over => {}
                 step => {
                     over = false;
@@ -145,7 +151,7 @@ impl Dht {
                 }
             }
         }
-        self.searches.insert(key, search);
+        self.lookups.insert(key, lookup);
         if over { Step::Over } else { result }
     }
 
@@ -154,26 +160,27 @@ impl Dht {
         &mut self,
         now: Duration,
         key: LookupKey,
-        search: &mut Search,
+        lookup: &mut Lookup,
         family: Family,
     ) -> Step {
         let want = self.want(now, family);
-        let Some(method) = search.method(family, want) else { return Step::Over };
-        if search.is_satisfied() || self.is_held(now, family) {
+        let Some(method) = lookup.method(family, want) else { return Step::Over };
+        if lookup.is_satisfied() || self.is_held(now, family) {
             return Step::Over;
         }
-        let others = search.walks[1 - family.index()].as_ref();
+        let others = lookup.walks[1 - family.index()].as_ref();
         let other_found = others.is_some_and(|walk| walk.closest().next().is_some());
-        let (goal, wakes_at) = (search.goal, search.wakes_at());
-        let Some(walk) = &mut search.walks[family.index()] else { return Step::Over };
+        let (kind, wakes_at) = (lookup.kind, lookup.wakes_at());
+        let own = self.former_id(lookup, family);
+        let Some(walk) = &mut lookup.walks[family.index()] else { return Step::Over };
         let mut busy = Vec::new();
         let progress = loop {
             let progress = walk.progress(&busy);
             let Some((id, address)) = progress.next else { break progress };
-            match self.send(now, address, Some(id), method, Purpose::Walk(key)) {
+            match self.send(now, (Some(id), address), own, method, Purpose::Walk(key)) {
                 Sent::Yes => {
                     walk.handle_asked((id, address));
-                    search.stats.asked += 1;
+                    lookup.stats.asked += 1;
                     return Step::Progress;
                 }
                 Sent::Later(until) => return Step::Blocked(until),
@@ -188,23 +195,33 @@ impl Dht {
         if !progress.is_settled {
             return Step::Waits;
         }
-        if walk.closest().count() < K
-            && !walk.is_exhausted()
-            && let Some(overlay) = &self.overlays[family.index()]
-            && overlay.seed(walk)
-        {
-            return Step::Progress;
+        if walk.closest().count() < K && !walk.is_exhausted() {
+            if let Some(overlay) = &self.overlays[family.index()]
+                && overlay.seed(walk)
+            {
+                return Step::Progress;
+            }
+            // The first node to answer must not end a lookup that another hint would help.
+            if now < wakes_at && self.calls.any_fresh(|call| is_to_hint(call, family)) {
+                return Step::Waits;
+            }
         }
         if walk.is_empty() && !other_found && now < wakes_at {
             self.schedule.hasten(now, Some(wakes_at));
             return Step::Waits;
         }
-        if !goal.stores() {
+        if !kind.stores() {
             return Step::Over;
         }
         let is_over = progress.is_done && !walk.is_storing();
         let otherwise = if is_over { Step::Over } else { Step::Waits };
-        self.store_next(now, key, search, family).unwrap_or(otherwise)
+        self.store_next(now, key, lookup, family).unwrap_or(otherwise)
+    }
+
+    /// Returns the id by which a lookup asks, if that is not the one that we have now.
+    fn former_id(&self, lookup: &Lookup, family: Family) -> Option<NodeId> {
+        let at = family.index();
+        self.former_ids[at].filter(|_| lookup.has_former_id[at])
     }
 
     /// Stores at the next node of a walk that is settled; `None` if there is none.
@@ -212,27 +229,27 @@ impl Dht {
         &mut self,
         now: Duration,
         key: LookupKey,
-        search: &mut Search,
+        lookup: &mut Lookup,
         family: Family,
     ) -> Option<Step> {
-        let goal = search.goal;
-        let walk = search.walks[family.index()].as_mut()?;
-        let (named, token) = walk.next_store()?;
+        let (kind, own) = (lookup.kind, self.former_id(lookup, family));
+        let walk = lookup.walks[family.index()].as_mut()?;
+        let (node, token) = walk.next_store()?;
         let token = token.to_vec();
         #[cfg(feature = "items")]
-        let item = search.item.as_deref();
+        let item = lookup.item.as_deref();
         #[cfg(not(feature = "items"))]
         let item = None;
-        Some(match self.send_store(now, key, (goal, item), named, &token) {
+        Some(match self.send_store(now, key, (kind, item), node, (own, &token)) {
             Sent::Later(until) => Step::Blocked(until),
             Sent::NewLater(until) => Step::Limited(until),
             Sent::Busy => Step::Waits,
             Sent::Yes => {
-                walk.handle_store_asked(named);
+                walk.handle_store_asked(node);
                 Step::Progress
             }
             Sent::No => {
-                walk.handle_store_over(named);
+                walk.handle_store_over(node);
                 Step::Progress
             }
         })
@@ -242,81 +259,81 @@ impl Dht {
         &mut self,
         now: Duration,
         key: LookupKey,
-        (goal, item): (Goal, Option<&ItemSearch>),
+        (kind, item): (LookupKind, Option<&ItemLookup>),
         (id, address): (NodeId, SocketAddr),
-        token: &[u8],
+        (own, token): (Option<NodeId>, &[u8]),
     ) -> Sent {
-        let method = match goal {
-            Goal::Peers { hash, announce: Announce::Port { port, seed } } => {
+        let method = match kind {
+            LookupKind::Peers { hash, announce: Announce::Port { port, seed } } => {
                 Some(Method::AnnouncePeer { info_hash: hash, port: Some(port), seed, token })
             }
-            _ => item.and_then(|item| put_method(item, address, token)),
+            _ => item.and_then(|item| item.put_method(address, token)),
         };
         match method {
-            Some(method) => self.send(now, address, Some(id), method, Purpose::Store(key)),
+            Some(method) => self.send(now, (Some(id), address), own, method, Purpose::Store(key)),
             None => Sent::No,
         }
     }
 
-    /// Reports the end of a search. Returns the key of one that starts in its place.
+    /// Reports the end of a lookup. Returns the key of one that starts in its place.
     pub(super) fn finish(&mut self, now: Duration, key: LookupKey) -> Option<LookupKey> {
-        let mut search = self.searches.remove(&key)?;
-        search.stats.elapsed = now.saturating_sub(search.started);
+        let mut lookup = self.lookups.remove(&key)?;
+        lookup.stats.elapsed = now.saturating_sub(lookup.started);
         #[cfg(feature = "items")]
-        self.report_item(key, search.item.take());
-        if search.goal.is_own() {
-            for family in FAMILIES.into_iter().filter(|at| search.walks[at.index()].is_some()) {
+        self.report_item(key, lookup.item.take());
+        if lookup.kind.is_own() {
+            for family in FAMILIES.into_iter().filter(|at| lookup.walks[at.index()].is_some()) {
                 let Some(overlay) = &self.overlays[family.index()] else { continue };
                 let (is_thin, is_full) = (overlay.is_thin(), overlay.table.is_full());
                 self.schedule.handle_refreshed(now, family, is_thin, is_full);
             }
             return None;
         }
-        if search.goal == Goal::Nodes {
-            let walks = search.walks.iter().flatten();
-            let nodes = walks.flat_map(crate::lookup::Lookup::closest).collect();
+        if lookup.kind == LookupKind::Nodes {
+            let walks = lookup.walks.iter().flatten();
+            let nodes = walks.flat_map(crate::walk::Walk::closest).collect();
             self.push_event(Event::Nodes { lookup: key, nodes });
         }
-        if let Some((seeds, peers)) = search.counts() {
+        if let Some((seeds, peers)) = lookup.counts() {
             self.push_event(Event::Scraped { lookup: key, seeds, peers });
         }
-        self.push_event(Event::Done { lookup: key, stats: search.stats });
+        self.push_event(Event::Done { lookup: key, stats: lookup.stats });
         self.start_queued()
     }
 
-    /// Starts a search that waits, if there is room.
+    /// Starts a lookup that waits, if there is room.
     pub(super) fn start_queued(&mut self) -> Option<LookupKey> {
-        let running = self.searches.values().filter(|search| !search.goal.is_own()).count();
-        if running >= MAX_LOOKUPS {
+        if !self.has_room_for_lookup() {
             return None;
         }
-        let (key, search) = self.queue.pop_front()?;
-        let goal = search.goal;
-        self.searches.insert(key, search);
-        if let Goal::Peers { hash, .. } = goal {
+        let (key, lookup) = self.queue.pop_front()?;
+        let kind = lookup.kind;
+        self.lookups.insert(key, lookup);
+        if let LookupKind::Peers { hash, .. } = kind {
             self.report_own_peers(key, hash);
         }
         Some(key)
     }
 
     /// Has the node at `address` asked for its id and its neighbours.
-    pub(super) fn add_contact(&mut self, address: SocketAddr, origin: Origin) {
+    pub(super) fn add_hint(&mut self, address: SocketAddr, origin: Origin) {
         if !is_usable(address, self.accept_local) {
             return;
         }
         if let Some(overlay) = self.overlay_mut(Family::of(address)) {
-            overlay.add_contact(Contact { origin, address });
+            overlay.add_hint(Hint { origin, address });
         }
     }
 
     pub(super) fn send_ping(&mut self, now: Duration, address: SocketAddr, key: LookupKey) -> bool {
-        matches!(self.send(now, address, None, Method::Ping, Purpose::Ping(key)), Sent::Yes)
+        let sent = self.send(now, (None, address), None, Method::Ping, Purpose::Ping(key));
+        matches!(sent, Sent::Yes)
     }
 
     /// Checks whether a node is still there. Returns `false` if the budget for all queries does not
     /// allow it now.
     pub(super) fn send_check(&mut self, now: Duration, id: NodeId, address: SocketAddr) -> bool {
-        let sent = self.send(now, address, Some(id), Method::Ping, Purpose::Check);
+        let sent = self.send(now, (Some(id), address), None, Method::Ping, Purpose::Check);
         !matches!(sent, Sent::Later(_) | Sent::NewLater(_))
     }
 
@@ -334,12 +351,13 @@ impl Dht {
         self.overlay(family).is_some_and(|overlay| overlay.held_until(now).is_some())
     }
 
-    /// Sends a query, if the budget allows it.
+    /// Sends a query, if the budget allows it: to the node that is `expected` at `to`, and from us by
+    /// the id `own`, or the one that we have now.
     fn send(
         &mut self,
         now: Duration,
-        to: SocketAddr,
-        expected: Option<NodeId>,
+        (expected, to): (Option<NodeId>, SocketAddr),
+        own: Option<NodeId>,
         method: Method<'_>,
         purpose: Purpose,
     ) -> Sent {
@@ -347,7 +365,7 @@ impl Dht {
         if overlay.held_until(now).is_some() || !is_usable(to, self.accept_local) {
             return Sent::No;
         }
-        let own = overlay.id();
+        let own = own.unwrap_or(overlay.id());
         let is_known = expected.is_some_and(|id| overlay.table.contains(&id, to));
         match self.budget.permit(now, to, is_known) {
             Permit::Now => {}
@@ -363,12 +381,11 @@ impl Dht {
         let Some(transaction) = self.calls.start(now, to, expected, purpose, &mut self.rng) else {
             return Sent::No;
         };
+        let bytes = transaction.to_be_bytes();
         let message = Message {
-            transaction: &transaction.to_be_bytes(),
-            body: Body::Query(Query { id: own, method }),
-            ip: None,
             read_only: self.read_only,
             version: self.version.as_ref().map(<[u8; 4]>::as_slice),
+            ..Message::new(&bytes, Body::Query(Query { id: own, method }))
         };
         let Some(length) = self.outbox.push(to, MAX_QUERY, |out| message.encode(out)) else {
             self.calls.remove(transaction);

@@ -7,21 +7,21 @@ use super::Dht;
 use super::overlay::Origin;
 use crate::address::{FAMILIES, is_local, is_peer, is_usable};
 use crate::calls::{Call, Stage};
+use crate::lookup::LookupKind;
 use crate::message::{ErrorCode, Nodes, Reply, Values};
-use crate::search::Goal;
 use crate::{Event, Family, LookupKey, NodeId, Stats};
 
 /// What a query of ours is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Purpose {
-    /// A step of a search.
+    /// A step of a lookup.
     Walk(LookupKey),
-    /// A search stores something.
+    /// A lookup stores something.
     Store(LookupKey),
     /// The caller wants to know who is there.
     Ping(LookupKey),
     /// Somebody named an address.
-    Contact {
+    Hint {
         /// It is a router, which is not to be used otherwise.
         is_router: bool,
     },
@@ -34,7 +34,7 @@ impl Purpose {
     pub(super) fn key(self) -> Option<LookupKey> {
         match self {
             Self::Walk(key) | Self::Store(key) | Self::Ping(key) => Some(key),
-            Self::Contact { .. } | Self::Check => None,
+            Self::Hint { .. } | Self::Check => None,
         }
     }
 }
@@ -53,7 +53,7 @@ impl Dht {
         self.calls.record_answer(rtt);
         let family = Family::of(from);
         let Some(overlay) = self.overlay_mut(family) else { return };
-        overlay.remove_known(from);
+        overlay.remove_unverified(from);
         let is_changed = overlay.table.id_at(from).is_some_and(|id| id != reply.id);
         if is_changed || reply.id == overlay.id() {
             // A node that changes its id may be anywhere it likes.
@@ -61,13 +61,13 @@ impl Dht {
             let excused = reply.id != overlay.id() && reply.id.is_compliant(from.ip());
             self.budget.record_mismatch(now, from, excused);
         }
-        let is_router = call.purpose == Purpose::Contact { is_router: true };
+        let is_router = call.purpose == Purpose::Hint { is_router: true };
         let is_ignored = self.budget.is_ignored(now, from);
         if call.expected.is_some_and(|expected| expected != reply.id) {
             self.counters.mismatched += 1;
             if !is_ignored {
                 // It enters the table when it answers with this id again.
-                self.add_contact(from, Origin::Peer);
+                self.add_hint(from, Origin::Peer);
             }
             self.use_mismatch(now, call, reply, is_ignored);
             return;
@@ -111,15 +111,15 @@ impl Dht {
                 let stats = Stats { asked: 1, answered: 1, elapsed: rtt, ..Stats::default() };
                 self.push_event(Event::Done { lookup, stats });
             }
-            Purpose::Contact { .. } => {
+            Purpose::Hint { .. } => {
                 for (family, nodes) in FAMILIES.into_iter().zip([reply.nodes, reply.nodes6]) {
                     if let Some(nodes) = nodes {
-                        self.add_known(now, from, family, nodes);
+                        self.add_reported(now, from, family, nodes);
                     }
                 }
                 let family = Family::of(from);
                 let is_thin = self.overlay(family).is_some_and(super::Overlay::is_thin);
-                self.schedule.handle_contact(now, family, is_thin);
+                self.schedule.handle_new_nodes(now, family, is_thin);
             }
             Purpose::Check => {}
         }
@@ -132,48 +132,47 @@ impl Dht {
         call: &Call<Purpose>,
         reply: &Reply<'_>,
     ) {
-        let Some(mut search) = self.searches.remove(&key) else { return };
+        let Some(mut lookup) = self.lookups.remove(&key) else { return };
         let from = call.to;
-        search.stats.answered += 1;
-        if let (Some(walk), Some(named)) =
-            (&mut search.walks[Family::of(from).index()], call.named())
+        lookup.stats.answered += 1;
+        if let (Some(walk), Some(node)) = (&mut lookup.walks[Family::of(from).index()], call.node())
         {
-            walk.handle_answered(named, reply.id, reply.token);
+            walk.handle_answered(node, reply.id, reply.token);
         }
         for (family, nodes) in FAMILIES.into_iter().zip([reply.nodes, reply.nodes6]) {
             let Some(nodes) = nodes else { continue };
-            let Some(walk) = &mut search.walks[family.index()] else {
-                self.add_known(now, from, family, nodes);
+            let Some(walk) = &mut lookup.walks[family.index()] else {
+                self.add_reported(now, from, family, nodes);
                 continue;
             };
-            for named in nodes.iter().filter(|node| self.is_candidate(now, from, *node)) {
-                walk.add(named, Some(from));
+            for node in nodes.iter().filter(|node| self.is_candidate(now, from, *node)) {
+                walk.add(node, Some(from));
             }
         }
         #[cfg(feature = "items")]
-        if let Some(item) = &mut search.item {
+        if let Some(item) = &mut lookup.item {
             item.handle_reply(from, reply);
         }
         let local = self.accept_local && is_local(from.ip());
         let own = self.overlay(Family::of(from)).and_then(|overlay| overlay.votes.address());
         let values = reply.values.into_iter().flat_map(Values::iter);
         let values = values.filter(|peer| is_peer(*peer, local));
-        match (search.goal, reply.seeds, reply.peers) {
-            (Goal::Scrape { .. }, Some(seeds), Some(peers)) => {
-                search.merge_filters(seeds, peers);
+        match (lookup.kind, reply.seeds, reply.peers) {
+            (LookupKind::Scrape { .. }, Some(seeds), Some(peers)) => {
+                lookup.merge_filters(seeds, peers);
             }
-            (Goal::Scrape { .. }, ..) => {
-                values.for_each(|peer| search.count_peer(peer));
+            (LookupKind::Scrape { .. }, ..) => {
+                values.for_each(|peer| lookup.count_peer(peer));
             }
-            (Goal::Peers { .. }, ..) => {
-                let addresses = search.take_named(self.secret, own, values);
+            (LookupKind::Peers { .. }, ..) => {
+                let addresses = lookup.take_named(self.secret, own, values);
                 if !addresses.is_empty() {
                     self.push_event(Event::Peers { lookup: key, from: Some(from), addresses });
                 }
             }
             _ => {}
         }
-        self.searches.insert(key, search);
+        self.lookups.insert(key, lookup);
     }
 
     /// Whether a node that `informant` named may be asked.
@@ -191,30 +190,30 @@ impl Dht {
     }
 
     /// Remembers nodes that are not asked at once.
-    fn add_known(
+    fn add_reported(
         &mut self,
         now: Duration,
         informant: SocketAddr,
         family: Family,
         nodes: Nodes<'_>,
     ) {
-        for named in nodes.iter() {
-            if self.is_candidate(now, informant, named)
+        for node in nodes.iter() {
+            if self.is_candidate(now, informant, node)
                 && let Some(overlay) = self.overlay_mut(family)
             {
-                overlay.add_known(named.0, named.1);
+                overlay.add_reported(node);
             }
         }
-        self.schedule.handle_contact(now, family, false);
+        self.schedule.handle_new_nodes(now, family, false);
     }
 
     fn finish_store(&mut self, key: LookupKey, call: &Call<Purpose>, is_stored: bool) {
-        let Some(search) = self.searches.get_mut(&key) else { return };
-        search.stats.stored += u32::from(is_stored);
-        if let (Some(walk), Some(named)) =
-            (&mut search.walks[Family::of(call.to).index()], call.named())
+        let Some(lookup) = self.lookups.get_mut(&key) else { return };
+        lookup.stats.stored += u32::from(is_stored);
+        if let (Some(walk), Some(node)) =
+            (&mut lookup.walks[Family::of(call.to).index()], call.node())
         {
-            walk.handle_store_over(named);
+            walk.handle_store_over(node);
         }
     }
 
@@ -226,9 +225,9 @@ impl Dht {
         let conflicts = [ErrorCode::CasMismatch, ErrorCode::OldSequenceNumber];
         if let Purpose::Store(key) = call.purpose
             && conflicts.iter().any(|conflict| conflict.number() == code)
-            && let Some(search) = self.searches.get_mut(&key)
+            && let Some(lookup) = self.lookups.get_mut(&key)
         {
-            search.stats.conflicts += 1;
+            lookup.stats.conflicts += 1;
         }
         self.handle_stage(now, Stage::Failed, call, false);
     }
@@ -238,6 +237,10 @@ impl Dht {
         let Some(ip) = overlay.votes.handle(now, voter, seen.ip()) else { return };
         if !overlay.id().is_compliant(ip) {
             let id = NodeId::for_address(ip, &mut self.rng);
+            let at = Family::of(voter).index();
+            self.former_ids[at] = Some(overlay.id());
+            let storing = self.lookups.values_mut().filter(|lookup| lookup.kind.stores());
+            storing.for_each(|lookup| lookup.has_former_id[at] = true);
             overlay.table.set_own(id);
             // The neighbourhood is another one now.
             self.schedule.restart(now, Family::of(voter));
@@ -272,21 +275,21 @@ impl Dht {
             && counts
             && let Some(overlay) = self.overlay_mut(family)
         {
-            overlay.remove_known(call.to);
+            overlay.remove_unverified(call.to);
             if let Some(id) = call.expected {
                 overlay.table.handle_failure(now, &id, call.to);
             }
         }
         match call.purpose {
             Purpose::Walk(key) => {
-                let search = self.searches.get_mut(&key);
-                let walk = search.and_then(|search| search.walks[family.index()].as_mut());
-                let (Some(walk), Some(named)) = (walk, call.named()) else { return };
+                let lookup = self.lookups.get_mut(&key);
+                let walk = lookup.and_then(|lookup| lookup.walks[family.index()].as_mut());
+                let (Some(walk), Some(node)) = (walk, call.node()) else { return };
                 match stage {
                     Stage::Fresh => {}
-                    Stage::Stalled => walk.handle_stalled(named),
-                    Stage::Overdue => walk.handle_overdue(named),
-                    Stage::Failed => walk.handle_failed(named),
+                    Stage::Stalled => walk.handle_stalled(node),
+                    Stage::Overdue => walk.handle_overdue(node),
+                    Stage::Failed => walk.handle_failed(node),
                 }
             }
             // The lookup does not wait for slow nodes; a late answer is counted if it still runs.
@@ -296,7 +299,7 @@ impl Dht {
                 let stats = Stats { asked: 1, elapsed, ..Stats::default() };
                 self.push_event(Event::Done { lookup, stats });
             }
-            Purpose::Ping(_) | Purpose::Contact { .. } | Purpose::Check => {}
+            Purpose::Ping(_) | Purpose::Hint { .. } | Purpose::Check => {}
         }
     }
 }

@@ -1,7 +1,7 @@
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use super::*;
-use crate::message::MAX_TOKEN;
+use crate::message::MAX_TOKEN_LENGTH;
 
 fn v4(number: u32) -> SocketAddr {
     (Ipv4Addr::from_bits(0x2d00_0000 + number * 0x101), 6881).into()
@@ -17,18 +17,18 @@ fn hash(number: u32) -> InfoHashV1 {
     InfoHashV1(hash)
 }
 
-/// Fills a search with as much as it can hold.
-fn fill(search: &mut Search, rng: &mut ChaCha8Rng) {
-    for (walk, at) in search.walks.iter_mut().zip([v4, v6]) {
+/// Fills a lookup with as much as it can hold.
+fn fill(lookup: &mut Lookup, rng: &mut ChaCha8Rng) {
+    for (walk, at) in lookup.walks.iter_mut().zip([v4, v6]) {
         let Some(walk) = walk else { continue };
         for number in 0..2 * crate::MAX_CANDIDATES as u32 {
             let id = NodeId::random(rng);
             if walk.add((id, at(number)), None) {
-                walk.handle_answered((id, at(number)), id, Some(&[7; MAX_TOKEN]));
+                walk.handle_answered((id, at(number)), id, Some(&[7; MAX_TOKEN_LENGTH]));
             }
         }
     }
-    search.take_new(1, usize::MAX, (0..3000).map(v6));
+    lookup.take_new(1, usize::MAX, (0..3000).map(v6));
 }
 
 /// The limits of all parts together keep the promise of the whole.
@@ -39,17 +39,17 @@ fn full_node_fits_its_memory() {
     let mut rng = ChaCha8Rng::seed_from_u64(1);
     // Spread over as many torrents as possible, all IPv6, whose entries are longer.
     for number in 0..crate::MAX_PEERS as u32 {
-        let torrent = hash(number % crate::MAX_HASHES as u32);
+        let torrent = hash(number % crate::MAX_TORRENTS as u32);
         dht.peers.insert(now, torrent, v6(number), false);
     }
-    assert_eq!(dht.peers.hash_count(), crate::MAX_HASHES);
+    assert_eq!(dht.peers.torrent_count(), crate::MAX_TORRENTS);
     #[cfg(feature = "items")]
     let own = dht.own_ids();
     #[cfg(feature = "items")]
     for number in 0..crate::MAX_ITEMS as u32 {
         let value = format!("996:{number:0996}").into_bytes();
         let item = crate::Item::immutable(value).expect("an item");
-        let put = dht.items.put(now, own, v6(number), item, crate::items::Signed { cas: None });
+        let put = dht.items.put(now, own, v6(number), item, None);
         assert_eq!(put, Ok(()));
     }
     for number in 0..10_000 {
@@ -59,35 +59,35 @@ fn full_node_fits_its_memory() {
             let id = NodeId::random(&mut rng);
             let overlay = dht.overlay_mut(family).expect("both families");
             overlay.table.handle_answer(now, id, address, Duration::from_millis(90));
-            overlay.add_known(NodeId::random(&mut rng), address);
-            let origin = overlay::Origin::Named;
-            overlay.add_contact(overlay::Contact { origin, address });
-            overlay.add_asker(now, NodeId::random(&mut rng), address);
+            overlay.add_reported((NodeId::random(&mut rng), address));
+            let origin = overlay::Origin::Caller;
+            overlay.add_hint(overlay::Hint { origin, address });
+            overlay.add_pending_check(now, NodeId::random(&mut rng), address);
         }
     }
     for number in 0..2 * MAX_QUEUED_LOOKUPS as u32 {
         let announce = Announce::Port { port: 7000, seed: false };
         // The longest of those that run and of those that wait.
-        let goal = match number {
-            0..16 => Goal::Peers { hash: hash(number), announce },
-            _ => Goal::Scrape { hash: hash(number) },
+        let kind = match number {
+            0..16 => LookupKind::Peers { hash: hash(number), announce },
+            _ => LookupKind::Scrape { hash: hash(number) },
         };
         #[cfg(feature = "items")]
-        if goal == (Goal::Scrape { hash: hash(number) }) && number < 1000 {
+        if kind == (LookupKind::Scrape { hash: hash(number) }) && number < 1000 {
             let value = format!("996:{number:0996}").into_bytes();
             dht.put(now, crate::Item::immutable(value).expect("an item"), None);
             dht.events.clear();
         }
-        dht.start(now, goal, hash(number).into());
+        dht.start(now, kind, hash(number).into());
         dht.events.clear();
     }
     #[cfg(feature = "items")]
     {
-        let items = dht.queue.iter().filter(|(_, search)| search.goal.is_item()).count();
+        let items = dht.queue.iter().filter(|(_, lookup)| lookup.kind.is_item()).count();
         assert_eq!(items, MAX_QUEUED_ITEMS);
     }
-    dht.searches.values_mut().for_each(|search| fill(search, &mut rng));
-    let longest = dht.searches.values().map(Search::memory).max();
+    dht.lookups.values_mut().for_each(|lookup| fill(lookup, &mut rng));
+    let longest = dht.lookups.values().map(Lookup::memory).max();
     assert!(longest.is_some_and(|bytes| bytes <= 64 * 1024), "{longest:?} bytes of a lookup");
     for number in 0..crate::MAX_CALLS as u32 {
         dht.calls.start(now, v6(number), None, Purpose::Check, &mut rng);

@@ -11,12 +11,12 @@ use crate::message::ErrorCode;
 use crate::node_id::OwnIds;
 use crate::rate::Rate;
 
-/// The most items.
+/// The most items that are stored.
 pub const MAX_ITEMS: usize = 700;
 /// How long an item is kept after it was last put.
 pub const ITEM_LIFETIME: Duration = Duration::from_secs(2 * 60 * 60);
 /// The most items that an IP address (IPv6: a /64) may have put.
-pub const ITEMS_AN_ADDRESS: usize = 16;
+pub const ITEMS_PER_ADDRESS: usize = 16;
 /// The signatures that are verified per second, and the burst.
 const VERIFY_RATE: u32 = 50;
 
@@ -43,13 +43,6 @@ pub(crate) enum PutRefused {
     Silently,
 }
 
-/// What a put has besides the item.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Signed {
-    /// The sequence number that the stored version must have.
-    pub(crate) cas: Option<i64>,
-}
-
 impl ItemStore {
     pub(crate) fn new() -> Self {
         let verifications = Rate::new(Duration::ZERO, VERIFY_RATE, VERIFY_RATE);
@@ -60,14 +53,15 @@ impl ItemStore {
         self.items.get(target).map(|stored| &stored.item)
     }
 
-    /// Stores an item whose token was valid. The signature is verified last.
+    /// Stores an item whose token was valid, if a stored version has the sequence number `cas`. The
+    /// signature is verified last.
     pub(crate) fn put(
         &mut self,
         now: Duration,
         own: OwnIds,
         from: SocketAddr,
         item: Item,
-        Signed { cas }: Signed,
+        cas: Option<i64>,
     ) -> Result<(), PutRefused> {
         let target = item.target();
         let stored = self.items.get_mut(&target);
@@ -100,7 +94,7 @@ impl ItemStore {
             return Ok(());
         }
         let of_owner = self.items.values().filter(|stored| stored.owner == owner);
-        if of_owner.count() >= ITEMS_AN_ADDRESS {
+        if of_owner.count() >= ITEMS_PER_ADDRESS {
             return Err(ErrorCode::Server);
         }
         if self.items.len() < MAX_ITEMS {

@@ -121,7 +121,7 @@ fn versions_only_grow() {
     let mut store = ItemStore::new();
     let target = signed(1, "i1e").target();
     let mut put = |item: Item, cas: Option<i64>| {
-        let result = store.put(Duration::ZERO, OWN, at(1), item, Signed { cas });
+        let result = store.put(Duration::ZERO, OWN, at(1), item, cas);
         (result, store.get(&target).and_then(Item::seq))
     };
     let refused = |code| Err(PutRefused::With(code));
@@ -145,23 +145,23 @@ fn items_are_limited_and_farthest_goes() {
     let mut put = |number: usize, from: u32| {
         let item = Item::immutable(format!("i{number}e").into_bytes()).unwrap();
         let target = item.target();
-        let stored = store.put(Duration::ZERO, OWN, at(from), item, Signed { cas: None });
+        let stored = store.put(Duration::ZERO, OWN, at(from), item, None);
         (stored.is_ok(), target, store.items.len(), store.items.keys().max().copied())
     };
-    for number in 0..ITEMS_AN_ADDRESS {
+    for number in 0..ITEMS_PER_ADDRESS {
         assert!(put(number, 1).0);
     }
-    assert!(!put(ITEMS_AN_ADDRESS, 1).0, "one address has too many");
+    assert!(!put(ITEMS_PER_ADDRESS, 1).0, "one address has too many");
     let v6 = |last: u16| {
         SocketAddr::from((std::net::Ipv6Addr::new(0x2a00, 1, 2, 3, 0, 0, 0, last), 6881))
     };
     let mut of_net = ItemStore::new();
     let stored = (0..100_u16).filter(|last| {
         let item = Item::immutable(format!("i{last}e").into_bytes()).unwrap();
-        of_net.put(Duration::ZERO, OWN, v6(*last), item, Signed { cas: None }).is_ok()
+        of_net.put(Duration::ZERO, OWN, v6(*last), item, None).is_ok()
     });
-    assert_eq!(stored.count(), ITEMS_AN_ADDRESS, "an IPv6 /64 is one owner");
-    for number in ITEMS_AN_ADDRESS..MAX_ITEMS {
+    assert_eq!(stored.count(), ITEMS_PER_ADDRESS, "an IPv6 /64 is one owner");
+    for number in ITEMS_PER_ADDRESS..MAX_ITEMS {
         assert!(put(number, 1000 + number as u32).0);
     }
     let mut refused = 0;
@@ -189,7 +189,7 @@ fn verifications_are_limited() {
         if let Item::Mutable { signature, .. } = &mut item {
             signature[0] ^= 1;
         }
-        store.put(now, OWN, from, item, Signed { cas: None })
+        store.put(now, OWN, from, item, None)
     });
     let silent = results.filter(|result| *result == Err(PutRefused::Silently)).count();
     assert_eq!(silent, 150);

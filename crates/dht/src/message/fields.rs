@@ -4,7 +4,8 @@ use std::net::SocketAddr;
 
 use bt_types::compact;
 
-use super::{MAX_NODES, MAX_VALUES_IN};
+use super::{MAX_NODES_IN, MAX_VALUES_IN};
+use crate::node_id::NodeInfo;
 use crate::{Family, NodeId};
 
 /// Compact nodes of one family (BEP 5, "Contact Encoding"; BEP 32).
@@ -17,12 +18,17 @@ pub struct Nodes<'a> {
 impl<'a> Nodes<'a> {
     /// Takes `bytes` as nodes of `family`; `None` if they end within an entry.
     pub fn new(family: Family, bytes: &'a [u8]) -> Option<Self> {
-        bytes.len().is_multiple_of(entry_length(family)).then_some(Self { family, bytes })
+        bytes.len().is_multiple_of(node_length(family)).then_some(Self { family, bytes })
     }
 
-    /// Returns the nodes, [`MAX_NODES`] at most. They may be anywhere.
+    /// Returns the nodes, [`MAX_NODES_IN`] at most. They may be anywhere.
     pub fn iter(self) -> impl Iterator<Item = (NodeId, SocketAddr)> + 'a {
-        let entries = self.bytes.chunks_exact(entry_length(self.family)).take(MAX_NODES);
+        self.iter_all().take(MAX_NODES_IN)
+    }
+
+    /// Returns the nodes, however many there are.
+    pub(crate) fn iter_all(self) -> impl Iterator<Item = NodeInfo> + 'a {
+        let entries = self.bytes.chunks_exact(node_length(self.family));
         entries.filter_map(move |entry| {
             let (id, address) = entry.split_at_checked(20)?;
             Some((NodeId::from_slice(id)?, address_of(self.family, address)?))
@@ -80,7 +86,8 @@ pub(crate) fn push_value(address: SocketAddr, out: &mut Vec<u8>) {
     compact::encode(address, out);
 }
 
-fn entry_length(family: Family) -> usize {
+/// Returns the length of a compact node, in bytes.
+pub(crate) fn node_length(family: Family) -> usize {
     20 + match family {
         Family::V4 => compact::V4_LENGTH,
         Family::V6 => compact::V6_LENGTH,

@@ -6,8 +6,9 @@ use bencode::{Dict, Options, Value};
 use bt_types::{InfoHashV1, compact};
 
 use super::{
-    Body, ErrorCode, MAX_DATAGRAM_IN, MAX_DEPTH, MAX_TID, MAX_TOKEN, MAX_TOKENS, MIN_DATAGRAM,
-    Message, MessageError, Method, MutablePut, Nodes, Query, Reply, Values, Want,
+    Body, ErrorCode, MAX_BENCODE_TOKENS, MAX_DATAGRAM_IN, MAX_DEPTH, MAX_TOKEN_LENGTH,
+    MAX_TRANSACTION_LENGTH, MIN_DATAGRAM, Message, MessageError, Method, MutablePut, Nodes, Query,
+    Reply, Values, Want,
 };
 use crate::{Family, NodeId};
 
@@ -25,10 +26,12 @@ impl<'a> Message<'a> {
         if datagram.first() != Some(&b'd') {
             return Err(MessageError::Bencode);
         }
-        let options = Options { max_depth: MAX_DEPTH, max_tokens: MAX_TOKENS, ..Options::new() };
+        let options =
+            Options { max_depth: MAX_DEPTH, max_tokens: MAX_BENCODE_TOKENS, ..Options::new() };
         let document = options.parse(datagram).map_err(|_| MessageError::Bencode)?;
         let root = document.root().as_dict().ok_or(MessageError::Bencode)?;
-        let transaction = bytes(root, "t").filter(|transaction| transaction.len() <= MAX_TID);
+        let transaction =
+            bytes(root, "t").filter(|transaction| transaction.len() <= MAX_TRANSACTION_LENGTH);
         Ok(Self {
             transaction: transaction.ok_or(MessageError::Transaction)?,
             body: body(root)?,
@@ -164,7 +167,7 @@ fn endpoint(bytes: &[u8]) -> Option<SocketAddr> {
 }
 
 fn token<'a>(dict: Dict<'a, '_>) -> Option<&'a [u8]> {
-    bytes(dict, "token").filter(|token| token.len() <= MAX_TOKEN)
+    bytes(dict, "token").filter(|token| token.len() <= MAX_TOKEN_LENGTH)
 }
 
 fn id(dict: Dict<'_, '_>, key: &str) -> Option<NodeId> {

@@ -10,14 +10,14 @@ fn id(text: &str) -> NodeId {
 
 fn query(method: Method<'_>) -> Message<'_> {
     let body = Body::Query(Query { id: id(ID), method });
-    Message { transaction: b"aa", body, ip: None, read_only: false, version: None }
+    Message::new(b"aa", body)
 }
 
 fn reply<'a>(change: impl FnOnce(&mut Reply<'a>)) -> Message<'a> {
     let mut reply = Reply::new(id(TARGET));
     change(&mut reply);
     let body = Body::Reply(reply);
-    Message { transaction: b"aa", body, ip: None, read_only: false, version: None }
+    Message::new(b"aa", body)
 }
 
 /// Decodes `wire`, encodes the message, cuts it everywhere and lengthens it.
@@ -233,23 +233,27 @@ fn lengths_of_datagrams_are_limited() {
 
 #[test]
 fn transaction_ids_are_limited() {
-    for length in [0, 1, 4, MAX_TID, MAX_TID + 1, 1000] {
+    for length in [0, 1, 4, MAX_TRANSACTION_LENGTH, MAX_TRANSACTION_LENGTH + 1, 1000] {
         let wire = format!("d1:rd2:id20:{TARGET}e1:t{length}:{}1:y1:re", "t".repeat(length));
         let read = Message::decode(wire.as_bytes());
-        let expected = if length <= MAX_TID { Ok(length) } else { Err(MessageError::Transaction) };
+        let expected = if length <= MAX_TRANSACTION_LENGTH {
+            Ok(length)
+        } else {
+            Err(MessageError::Transaction)
+        };
         assert_eq!(read.map(|message| message.transaction.len()), expected);
     }
 }
 
 #[test]
 fn tokens_are_limited() {
-    for length in [MAX_TOKEN, MAX_TOKEN + 1] {
+    for length in [MAX_TOKEN_LENGTH, MAX_TOKEN_LENGTH + 1] {
         let token = "t".repeat(length);
         let wire = format!("d1:rd2:id20:{TARGET}5:token{length}:{token}e1:t2:aa1:y1:re");
         let Body::Reply(reply) = Message::decode(wire.as_bytes()).unwrap().body else { panic!() };
-        assert_eq!(reply.token.is_some(), length == MAX_TOKEN);
+        assert_eq!(reply.token.is_some(), length == MAX_TOKEN_LENGTH);
         let arguments = format!("d2:id20:ID9:info_hash20:TARGET4:porti2e5:token{length}:{token}e");
-        assert_eq!(body("announce_peer", &arguments) == "203", length > MAX_TOKEN);
+        assert_eq!(body("announce_peer", &arguments) == "203", length > MAX_TOKEN_LENGTH);
     }
 }
 
@@ -267,14 +271,14 @@ fn depth_and_tokens_are_limited() {
         format!("d1:rd2:id20:{TARGET}e1:t2:aa1:x{list}1:y1:re").into_bytes()
     };
     // The rest of the message has 12 tokens, the list two.
-    assert!(Message::decode(&values(MAX_TOKENS - 14)).is_ok());
-    assert_eq!(Message::decode(&values(MAX_TOKENS - 13)), Err(MessageError::Bencode));
+    assert!(Message::decode(&values(MAX_BENCODE_TOKENS - 14)).is_ok());
+    assert_eq!(Message::decode(&values(MAX_BENCODE_TOKENS - 13)), Err(MessageError::Bencode));
 }
 
 #[test]
 fn lists_are_limited() {
-    let nodes = vec![7; 26 * (MAX_NODES + 1)];
-    assert_eq!(Nodes::new(Family::V4, &nodes).unwrap().iter().count(), MAX_NODES);
+    let nodes = vec![7; 26 * (MAX_NODES_IN + 1)];
+    assert_eq!(Nodes::new(Family::V4, &nodes).unwrap().iter().count(), MAX_NODES_IN);
     assert!(Nodes::new(Family::V4, &nodes[1..]).is_none(), "a ragged list is ignored");
     assert!(Nodes::new(Family::V6, &[0; 37]).is_none());
     assert_eq!(Nodes::new(Family::V6, &[1; 38]).unwrap().iter().count(), 1);

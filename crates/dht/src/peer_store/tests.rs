@@ -40,7 +40,7 @@ fn address_has_one_entry_per_torrent() {
     );
     assert_eq!(values(&store, "45.9.9.9", false, 0, 999), ["45.0.0.1:2000"], "no local ones");
     assert_eq!(values(&store, "2a00::9", false, 0, 999), ["[2a00::1]:5"]);
-    assert_eq!((store.hash_count(), store.peer_count()), (1, 4));
+    assert_eq!((store.torrent_count(), store.peer_count()), (1, 4));
 }
 
 #[test]
@@ -81,24 +81,24 @@ fn peers_expire() {
     store.announce(Duration::ZERO, OWN, (hash(2), at(2), false)).unwrap();
     store.announce(late, OWN, (hash(1), at(1), false)).unwrap();
     store.expire(PEER_LIFETIME - Duration::from_secs(1));
-    assert_eq!((store.hash_count(), store.peer_count()), (2, 3));
+    assert_eq!((store.torrent_count(), store.peer_count()), (2, 3));
     store.expire(PEER_LIFETIME);
-    assert_eq!((store.hash_count(), store.peer_count()), (1, 1));
+    assert_eq!((store.torrent_count(), store.peer_count()), (1, 1));
     store.expire(PEER_LIFETIME + late);
-    assert_eq!((store.hash_count(), store.peer_count()), (0, 0));
+    assert_eq!((store.torrent_count(), store.peer_count()), (0, 0));
 }
 
 #[test]
 fn peers_of_a_torrent_are_limited() {
     let mut store = store();
-    for ip in 0..MAX_PEERS_EACH as u32 {
+    for ip in 0..PEERS_PER_TORRENT as u32 {
         store.announce(Duration::ZERO, OWN, (hash(1), at(ip), false)).unwrap();
     }
     assert!(!store.accepts(OWN, hash(1), at(9999)));
     assert_eq!(store.announce(Duration::ZERO, OWN, (hash(1), at(9999), false)), Err(StoreFull));
     assert!(store.accepts(OWN, hash(1), at(3)), "its announce is renewed");
     assert_eq!(store.announce(Duration::ZERO, OWN, (hash(1), at(3), true)), Ok(()));
-    assert_eq!(store.peer_count(), MAX_PEERS_EACH);
+    assert_eq!(store.peer_count(), PEERS_PER_TORRENT);
 }
 
 #[test]
@@ -115,7 +115,7 @@ fn ipv6_network_does_not_close_a_torrent() {
     assert_eq!(store.peer_count(), 4);
     let newest = values(&store, "2a00::1", false, 0, 999);
     assert!(newest.contains(&v6(1, 999).to_string()), "{newest:?}");
-    for net in 2..=MAX_PEERS_EACH as u32 - 3 {
+    for net in 2..=PEERS_PER_TORRENT as u32 - 3 {
         assert_eq!(store.announce(Duration::ZERO, OWN, (hash(1), v6(net, 1), false)), Ok(()));
     }
     assert!(!store.accepts(OWN, hash(1), v6(9999, 1)));
@@ -126,10 +126,10 @@ fn ipv6_network_does_not_close_a_torrent() {
 #[test]
 fn torrents_are_limited_and_farthest_goes() {
     let mut store = store();
-    for number in 0..MAX_HASHES as u32 {
+    for number in 0..MAX_TORRENTS as u32 {
         store.announce(Duration::ZERO, OWN, (hash(2 * number), at(number << 8), false)).unwrap();
     }
-    let farthest = 2 * (MAX_HASHES as u32 - 1);
+    let farthest = 2 * (MAX_TORRENTS as u32 - 1);
     assert!(!store.accepts(OWN, hash(farthest + 1), at(1)));
     assert_eq!(
         store.announce(Duration::ZERO, OWN, (hash(farthest + 1), at(1), false)),
@@ -137,7 +137,7 @@ fn torrents_are_limited_and_farthest_goes() {
     );
     assert!(store.accepts(OWN, hash(1), at(1)));
     store.announce(Duration::ZERO, OWN, (hash(1), at(1), false)).unwrap();
-    assert_eq!(store.hash_count(), MAX_HASHES);
+    assert_eq!(store.torrent_count(), MAX_TORRENTS);
     assert!(store.filters(hash(farthest)).is_none() && store.filters(hash(1)).is_some());
 }
 
@@ -146,16 +146,16 @@ fn peers_are_limited_in_all() {
     let mut store = store();
     let mut ip = 0;
     for number in 0..40 {
-        for _ in 0..MAX_PEERS_EACH {
+        for _ in 0..PEERS_PER_TORRENT {
             ip += 1;
             // Nearer and nearer, so that each torrent is accepted.
             let _ = store.announce(Duration::ZERO, OWN, (hash(1000 - number), at(ip), false));
         }
         assert!(store.peer_count() <= MAX_PEERS);
     }
-    assert!(store.peer_count() > MAX_PEERS - MAX_PEERS_EACH);
+    assert!(store.peer_count() > MAX_PEERS - PEERS_PER_TORRENT);
     assert!(store.filters(hash(961)).is_some() && store.filters(hash(1000)).is_none());
-    let bytes = store.memory() - 2 * store.hash_count() * (20 + size_of::<Swarm>());
+    let bytes = store.memory() - 2 * store.torrent_count() * (20 + size_of::<TorrentPeers>());
     assert!(bytes <= 24 * store.peer_count(), "{bytes}");
 }
 
@@ -165,11 +165,11 @@ fn torrents_of_an_address_are_limited() {
     let v6 = |last: u32| {
         SocketAddr::from((std::net::Ipv6Addr::from_bits(0x2a00 << 112 | u128::from(last)), 1))
     };
-    for number in 0..HASHES_AN_ADDRESS as u32 {
+    for number in 0..TORRENTS_PER_ADDRESS as u32 {
         store.announce(Duration::ZERO, OWN, (hash(number), at(1), false)).unwrap();
         store.announce(Duration::ZERO, OWN, (hash(number), v6(number), false)).unwrap();
     }
-    let full = hash(HASHES_AN_ADDRESS as u32);
+    let full = hash(TORRENTS_PER_ADDRESS as u32);
     assert_eq!(store.announce(Duration::ZERO, OWN, (full, at(1), false)), Err(StoreFull));
     assert_eq!(
         store.announce(Duration::ZERO, OWN, (full, v6(9999), false)),
@@ -186,7 +186,7 @@ fn nearer_of_our_ids_counts() {
     // Torrents near the IPv6 id are far from the IPv4 id.
     let far = NodeId([0xff; 20]);
     let both = OwnIds([Some(NodeId([0; 20])), Some(far)]);
-    for number in 1..=MAX_HASHES as u32 {
+    for number in 1..=MAX_TORRENTS as u32 {
         store.announce(Duration::ZERO, both, (hash(number << 16), at(number << 8), false)).unwrap();
     }
     let near = InfoHashV1([0xff; 20]);

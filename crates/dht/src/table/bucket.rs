@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use super::{Entry, K, Node};
+use super::{Admission, K, Node};
 use crate::NodeId;
 use crate::address::{Group, host, net};
 
@@ -49,15 +49,15 @@ pub(super) struct Bucket {
 
 impl Bucket {
     /// Records an answer of a node that is in use or waits.
-    pub(super) fn refresh(&mut self, node: &Node) -> Option<Entry> {
+    pub(super) fn refresh(&mut self, node: &Node) -> Option<Admission> {
         if let Some(known) = self.live.iter_mut().find(|known| known.id == node.id) {
             if known.address == node.address {
                 *known = node.clone();
-                return Some(Entry::Refreshed);
+                return Some(Admission::Refreshed);
             }
             // The id belongs to the node that had it first, while that one answers.
             if known.failures == 0 {
-                return Some(Entry::Refused);
+                return Some(Admission::Refused);
             }
             self.live.retain(|known| known.id != node.id);
         }
@@ -66,30 +66,30 @@ impl Bucket {
     }
 
     /// Adds a node that is not in the bucket.
-    pub(super) fn insert(&mut self, node: Node, shape: Shape) -> Entry {
+    pub(super) fn insert(&mut self, node: Node, shape: Shape) -> Admission {
         let group = net(node.address);
         if let Some(at) = self.live.iter().position(|other| net(other.address) == group) {
             if self.live[at].failures == 0 {
-                return Entry::Refused;
+                return Admission::Refused;
             }
             self.live[at] = node;
-            return Entry::Added;
+            return Admission::Added;
         }
         if self.live.len() < shape.capacity && !self.is_crowded(&node.id, shape) {
             // Growing by doubling would leave half of the memory unused.
             self.live.reserve_exact(if self.live.len() == self.live.capacity() { 8 } else { 0 });
             self.live.push(node);
-            return Entry::Added;
+            return Admission::Added;
         }
         let Some(at) = self.worse_than(&node, shape) else {
             self.keep(node);
-            return Entry::Kept;
+            return Admission::Kept;
         };
         let old = std::mem::replace(&mut self.live[at], node);
         if old.failures == 0 {
             self.keep(old);
         }
-        Entry::Added
+        Admission::Added
     }
 
     /// Returns the node whose place `node` takes: one that failed; else one of several whose ids

@@ -25,7 +25,7 @@ impl Bench {
     }
 
     /// Adds a node that shares `bits` bits with us.
-    fn add(&mut self, bits: u32) -> (NodeId, SocketAddr, Entry) {
+    fn add(&mut self, bits: u32) -> (NodeId, SocketAddr, Admission) {
         let id = OWN.random_sharing(bits, &mut self.rng);
         let address = self.address();
         (id, address, self.answer(id, address))
@@ -37,11 +37,11 @@ impl Bench {
         }
     }
 
-    fn answer(&mut self, id: NodeId, address: SocketAddr) -> Entry {
+    fn answer(&mut self, id: NodeId, address: SocketAddr) -> Admission {
         self.answer_in(id, address, 90)
     }
 
-    fn answer_in(&mut self, id: NodeId, address: SocketAddr, rtt: u64) -> Entry {
+    fn answer_in(&mut self, id: NodeId, address: SocketAddr, rtt: u64) -> Admission {
         self.table.handle_answer(Duration::ZERO, id, address, Duration::from_millis(rtt))
     }
 
@@ -122,19 +122,19 @@ fn failing_nodes_are_not_given_to_others() {
 fn one_node_per_address_and_network() {
     let mut bench = Bench::new();
     let (id, address, entry) = bench.add(0);
-    assert_eq!(entry, Entry::Added);
-    assert_eq!(bench.answer(id, address), Entry::Refreshed);
+    assert_eq!(entry, Admission::Added);
+    assert_eq!(bench.answer(id, address), Admission::Refreshed);
     let mut other = |bits, address: &str| {
         let id = OWN.random_sharing(bits, &mut bench.rng);
         bench.answer(id, address.parse().unwrap())
     };
-    assert_eq!(other(0, "45.1.1.1:9"), Entry::Refused, "the same address, another port");
-    assert_eq!(other(0, "45.1.1.2:6881"), Entry::Refused, "the same /24");
-    assert_eq!(other(0, "45.1.2.2:6881"), Entry::Added);
+    assert_eq!(other(0, "45.1.1.1:9"), Admission::Refused, "the same address, another port");
+    assert_eq!(other(0, "45.1.1.2:6881"), Admission::Refused, "the same /24");
+    assert_eq!(other(0, "45.1.2.2:6881"), Admission::Added);
     // Local addresses count by IP and port.
-    assert_eq!(other(0, "127.0.0.1:1"), Entry::Added);
-    assert_eq!(other(0, "127.0.0.1:2"), Entry::Added);
-    assert_eq!(other(0, "10.0.0.2:2"), Entry::Added);
+    assert_eq!(other(0, "127.0.0.1:1"), Admission::Added);
+    assert_eq!(other(0, "127.0.0.1:2"), Admission::Added);
+    assert_eq!(other(0, "10.0.0.2:2"), Admission::Added);
     assert_eq!(bench.table.len(), 5);
 }
 
@@ -148,9 +148,9 @@ fn network_counts_once_per_bucket() {
         v6 => v6,
     });
     let id = OWN.random_sharing(0, &mut bench.rng);
-    assert_eq!(bench.answer(id, neighbour), Entry::Refused);
+    assert_eq!(bench.answer(id, neighbour), Admission::Refused);
     let id = OWN.random_sharing(20, &mut bench.rng);
-    assert_eq!(bench.answer(id, neighbour), Entry::Added, "another bucket");
+    assert_eq!(bench.answer(id, neighbour), Admission::Added, "another bucket");
 }
 
 #[test]
@@ -160,7 +160,7 @@ fn id_change_evicts_and_has_bucket_checked() {
     let (other, other_address, _) = bench.add(0);
     assert_eq!(bench.table.take_questionable(Duration::ZERO), None);
     let new = OWN.random_sharing(3, &mut bench.rng);
-    assert_eq!(bench.answer(new, address), Entry::Added);
+    assert_eq!(bench.answer(new, address), Admission::Added);
     assert!(!bench.table.contains(&id, address) && bench.table.contains(&new, address));
     assert_eq!(bench.table.take_questionable(Duration::ZERO), Some((other, other_address)));
 }
@@ -197,9 +197,9 @@ fn id_stays_with_node_that_answers() {
     let mut bench = Bench::new();
     let (id, address, _) = bench.add(0);
     let thief = bench.address();
-    assert_eq!(bench.answer(id, thief), Entry::Refused);
+    assert_eq!(bench.answer(id, thief), Admission::Refused);
     bench.fail(id, address);
-    assert_eq!(bench.answer(id, thief), Entry::Added);
+    assert_eq!(bench.answer(id, thief), Admission::Added);
     assert!(bench.table.contains(&id, thief) && bench.table.len() == 1);
 }
 
@@ -207,7 +207,7 @@ fn id_stays_with_node_that_answers() {
 fn our_id_is_refused() {
     let mut bench = Bench::new();
     let address = bench.address();
-    assert_eq!(bench.answer(OWN, address), Entry::Refused);
+    assert_eq!(bench.answer(OWN, address), Admission::Refused);
 }
 
 #[test]
@@ -215,7 +215,7 @@ fn failed_node_is_replaced_by_newest_spare() {
     let mut bench = Bench::full();
     let (id, address) = bench.nodes_sharing(4)[0];
     let kept = std::iter::repeat_with(|| bench.add(4)).take(50);
-    let kept: Vec<_> = kept.filter(|(_, _, entry)| *entry == Entry::Kept).collect();
+    let kept: Vec<_> = kept.filter(|(_, _, entry)| *entry == Admission::Kept).collect();
     assert!(kept.len() > REPLACEMENTS);
     for failures in 1..=MAX_NODE_FAILURES {
         assert!(bench.table.contains(&id, address), "{failures}");
@@ -258,7 +258,7 @@ fn answer_clears_failures() {
     let (id, address) = bench.nodes_sharing(4)[0];
     for _ in 0..5 {
         bench.fail(id, address);
-        assert_eq!(bench.answer(id, address), Entry::Refreshed);
+        assert_eq!(bench.answer(id, address), Admission::Refreshed);
     }
 }
 
@@ -276,9 +276,9 @@ fn better_node_takes_a_place_in_full_bucket() {
     let others = bench.nodes_sharing(4);
     let is_only_one = others.iter().filter(|(id, _)| id.bits_after(5, 3) == slot).count() == 1;
     let (like_id, like_address) = like(&mut bench);
-    assert_eq!(bench.answer_in(like_id, like_address, 50), Entry::Kept);
+    assert_eq!(bench.answer_in(like_id, like_address, 50), Admission::Kept);
     let (like_id, like_address) = like(&mut bench);
-    assert_eq!(bench.answer_in(like_id, like_address, 40), Entry::Added);
+    assert_eq!(bench.answer_in(like_id, like_address, 40), Admission::Added);
     assert!(!is_only_one || !bench.table.contains(&id, address));
 }
 
@@ -341,7 +341,7 @@ fn network_does_not_fill_a_list() {
     };
     for number in 1..=20 {
         let address = SocketAddr::from(([99, number % 2, number, 1], 1));
-        assert_eq!(bench.answer(near(number), address), Entry::Added);
+        assert_eq!(bench.answer(near(number), address), Admission::Added);
     }
     let closest = |bench: &Bench| {
         let mut found = Closest::default();
@@ -353,5 +353,5 @@ fn network_does_not_fill_a_list() {
     bench.add_many(0, 20);
     let found = closest(&bench);
     let crowd = found.iter().filter(|ip| ip.starts_with("99.")).count();
-    assert_eq!((found.len(), crowd), (K, 2 * NODES_PER_NET), "{found:?}");
+    assert_eq!((found.len(), crowd), (K, 2 * LISTED_PER_WIDE_NET), "{found:?}");
 }

@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use bt_types::InfoHashV1;
 use dht::message::{
-    Body, MAX_DATAGRAM_IN, MAX_NODES, MAX_TID, MAX_TOKEN, MAX_VALUES_IN, Message, Method, Nodes,
-    Query, Reply, Want,
+    Body, MAX_DATAGRAM_IN, MAX_NODES_IN, MAX_TOKEN_LENGTH, MAX_TRANSACTION_LENGTH, MAX_VALUES_IN,
+    Message, Method, Nodes, Query, Reply, Want,
 };
 use dht::{
-    Announce, Config, DHT_MEMORY, Dht, Event, Family, LookupKey, NodeId, SAVED_NODES, State,
+    Announce, Config, DHT_MEMORY, Dht, Event, Family, LookupKey, NodeId, SAVED_NODES, SavedState,
 };
 use testkit::Choices;
 
@@ -21,18 +21,18 @@ const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Reads `data` as a message, and as a saved state.
 pub(crate) fn krpc(data: &[u8]) {
-    if let Ok(state) = State::decode(data) {
+    if let Ok(state) = SavedState::decode(data) {
         assert!(state.nodes.len() <= 2 * SAVED_NODES);
-        assert_eq!(State::decode(&state.encode()), Ok(state));
+        assert_eq!(SavedState::decode(&state.encode()), Ok(state));
     }
     let Ok(message) = Message::decode(data) else { return };
-    assert!(message.transaction.len() <= MAX_TID);
+    assert!(message.transaction.len() <= MAX_TRANSACTION_LENGTH);
     if let Body::Reply(reply) = message.body {
         for nodes in [reply.nodes, reply.nodes6].into_iter().flatten() {
-            assert!(nodes.iter().count() <= MAX_NODES);
+            assert!(nodes.iter().count() <= MAX_NODES_IN);
         }
         assert!(reply.values.is_none_or(|values| values.iter().count() <= MAX_VALUES_IN));
-        assert!(reply.token.is_none_or(|token| token.len() <= MAX_TOKEN));
+        assert!(reply.token.is_none_or(|token| token.len() <= MAX_TOKEN_LENGTH));
     }
     let mut out = Vec::new();
     message.encode(&mut out);
@@ -228,7 +228,7 @@ impl Bench {
     /// Takes what the node gives, and checks it. An answer may only go to whoever has just asked.
     fn drain(&mut self, received: Option<(SocketAddr, &[u8])>) {
         let mut answers = 0;
-        while let Some(transmit) = self.dht.poll_transmit(self.now) {
+        while let Some(transmit) = self.dht.poll_transmit() {
             assert!(transmit.bytes.len() <= MAX_SENT, "{}", transmit.bytes.len());
             assert_ne!(transmit.to.port(), 0);
             let message = Message::decode(transmit.bytes).expect("a message");
@@ -270,7 +270,7 @@ impl Bench {
         self.run(PATIENCE * (1 + self.dht.status().queued as u32));
         assert!(self.running.is_empty(), "{:?} {:?}", self.running, self.dht.status());
         let state = self.dht.save();
-        assert_eq!(State::decode(&state.encode()), Ok(state));
+        assert_eq!(SavedState::decode(&state.encode()), Ok(state));
     }
 }
 
@@ -312,6 +312,6 @@ fn v4(choices: &mut Choices<'_>) -> SocketAddr {
 
 fn encode(transaction: &[u8], body: Body<'_>, ip: Option<SocketAddr>) -> Vec<u8> {
     let mut out = Vec::new();
-    Message { transaction, body, ip, read_only: false, version: None }.encode(&mut out);
+    Message { ip, ..Message::new(transaction, body) }.encode(&mut out);
     out
 }

@@ -198,15 +198,21 @@ impl<F> Engine<F> {
     }
 
     /// The transfer of a torrent starts: the links that it has since its metadata was fetched learn
-    /// the geometry, and their peers which pieces we have.
+    /// the geometry, and their peers, but for seeders, which pieces we have.
     pub(super) fn begin_on_links(&mut self, key: TorrentKey) {
         let Some(transfer) = self.torrents.running_mut(key) else { return };
         let Some(pieces) = transfer.swarm.pieces() else { return };
         let (geometry, have) = (pieces.geometry(), pieces.have().clone());
-        for key in links_of(&transfer.swarm) {
+        let peers = transfer.swarm.peers();
+        let peers: Vec<_> = peers
+            .map(|peer| (LinkKey::of_peer(peer.key), peer.pieces == geometry.piece_count()))
+            .collect();
+        for (key, is_seed) in peers {
             let Some(link) = self.links.open_mut(key) else { continue };
             if let Err(rule) = link.connection.set_geometry(geometry) {
                 self.end_link(key, LinkEnd::new(DisconnectReason::Misbehaved, rule.to_string()));
+            } else if is_seed {
+                // It has no use for our pieces, and must not be lost for them.
             } else if have.count() > MAX_LATE_HAVES {
                 let reason = "it is connected to again, for a bitfield";
                 self.end_link(key, LinkEnd::new(DisconnectReason::Limit, reason));
@@ -294,6 +300,23 @@ impl<F> Engine<F> {
             log::debug!("{} is refused: {reason}", link.address());
         }
         self.drain(torrent);
+    }
+
+    /// Ends the attempts to connect to addresses that the torrent has forgotten because it turned out
+    /// private.
+    pub(super) fn end_attempts_to_strangers(&mut self, torrent: TorrentKey) {
+        let Some(swarm) = self.torrents[torrent].swarm() else { return };
+        if !self.torrents[torrent].is_private() {
+            return;
+        }
+        let is_to_stranger = |key: &LinkKey| {
+            let link = self.links.get(*key).filter(|link| link.torrent() == Some(torrent));
+            let attempt = link.filter(|link| link.half_open() == Some(true));
+            attempt.is_some_and(|link| swarm.source_of(link.address()).is_none())
+        };
+        for key in self.links.keys().into_iter().filter(is_to_stranger).collect::<Vec<_>>() {
+            self.end_refused(key, torrent, Refusal::Private);
+        }
     }
 
     /// Ends a link that the swarm has forgotten.

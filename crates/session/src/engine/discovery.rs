@@ -10,6 +10,7 @@ use swarm::Source;
 
 use super::Engine;
 use super::action::Action;
+use super::dht::Found;
 use super::dial::canonical;
 use super::keys::LinkKey;
 use crate::config::Description;
@@ -87,16 +88,12 @@ impl<F> Engine<F> {
         };
         let seed = swarm.pieces().is_some_and(|pieces| pieces.have().is_full());
         let port = self.config.listen_port;
-        let (announce, hints) = match &torrent.add.description {
-            Description::Link(link) => (Announce::No, link.dht_nodes.clone()),
-            Description::Metainfo(metainfo) => {
-                let nodes = metainfo.nodes().iter().map(|it| format!("{}:{}", it.host, it.port));
-                let is_announced = port > 1 && torrent.add.announce && swarm.pieces().is_some();
-                let port = Announce::Port { port, seed };
-                (if is_announced { port } else { Announce::No }, nodes.collect())
-            }
-        };
-        dht.want(self.now, key, torrent.info_hash(), announce, hints);
+        let description = &torrent.add.description;
+        let has_metadata = description.metainfo().is_some();
+        let is_announced =
+            has_metadata && port > 1 && torrent.add.announce && swarm.pieces().is_some();
+        let announce = if is_announced { Announce::Port { port, seed } } else { Announce::No };
+        dht.want(self.now, key, torrent.info_hash(), announce, description.dht_nodes());
     }
 
     /// A peer's node of the DHT listens on this UDP port (BEP 5, "PORT").
@@ -128,11 +125,21 @@ impl<F> Engine<F> {
         while let Some(host) = dht.poll_name() {
             self.actions.push_back(Action::Resolve { host, of_peer: false });
         }
-        while let Some((to, bytes)) = dht.poll_transmit(self.now) {
+        while let Some((to, bytes)) = dht.poll_transmit() {
             self.actions.push_back(Action::Datagram { to, bytes });
         }
-        while let Some((torrent, peers)) = self.dht.as_mut().and_then(|dht| dht.poll_peers()) {
-            self.take_candidates(torrent, Source::Dht, &peers);
+        while let Some(found) = self.dht.as_mut().and_then(|dht| dht.poll_peers()) {
+            self.take_found(&found);
+        }
+    }
+
+    fn take_found(&mut self, found: &Found) {
+        let Some(informant) = found.informant else {
+            return self.take_candidates(found.torrent, Source::Dht, &found.peers);
+        };
+        if let Some(swarm) = self.torrents.running_swarm(found.torrent) {
+            let _kept = swarm.handle_node_peers(self.now, informant, &found.peers);
+            self.drain(found.torrent);
         }
     }
 

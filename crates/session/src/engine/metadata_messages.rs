@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
+use metainfo::Metainfo;
 use peer_wire::MetadataMessage;
-use piece_store::{CheckedInfo, InfoError, TorrentKey};
+use piece_store::{InfoError, TorrentKey};
 
 use super::Engine;
 use super::keys::LinkKey;
@@ -108,13 +109,12 @@ impl<F> Engine<F> {
         &mut self,
         key: TorrentKey,
         attempt: u64,
-        result: Result<CheckedInfo, InfoError>,
+        result: Result<Box<Metainfo>, InfoError>,
     ) {
         match result {
-            Ok(CheckedInfo { metainfo, digests }) => {
+            Ok(metainfo) => {
                 let info = metainfo.raw_info();
-                let liars = self
-                    .with_fetch(key, |fetch, memory| fetch.handle_right(info, &digests, memory));
+                let liars = self.with_fetch(key, |fetch, memory| fetch.handle_right(info, memory));
                 let Some(liars) = liars else { return };
                 liars.into_iter().for_each(|liar| self.ban(key, liar));
                 self.handle_metainfo(key, *metainfo);
@@ -140,10 +140,11 @@ impl<F> Engine<F> {
     }
 
     /// The metadata is there: the torrent is opened, or waits for the selection.
-    fn handle_metainfo(&mut self, key: TorrentKey, metainfo: metainfo::Metainfo) {
+    fn handle_metainfo(&mut self, key: TorrentKey, metainfo: Metainfo) {
         let torrent = &mut self.torrents[key];
         let (metainfo, warnings) = torrent.set_metainfo(self.now, metainfo);
         let await_selection = torrent.add.await_selection;
+        self.end_attempts_to_strangers(key);
         self.seek_peers(key);
         self.send_hellos(key);
         self.emit(key, EventKind::MetadataReceived(metainfo));

@@ -305,7 +305,7 @@ impl Reactor {
     fn timeout(&self) -> Duration {
         let now = self.now();
         let local = self.local.as_ref().is_some_and(|local| local.ready);
-        if self.datagrams.ready || local || !self.failed_connects.is_empty() {
+        if self.datagrams.is_ready() || local || !self.failed_connects.is_empty() {
             return Duration::ZERO;
         }
         let accept = (self.accept_ready && !self.engine.is_crowded()).then_some(self.accept_at);
@@ -395,7 +395,7 @@ impl Reactor {
             match event.token() {
                 WAKER => {}
                 LISTENER_V4 | LISTENER_V6 => self.accept_ready = true,
-                UDP_V4 | UDP_V6 => self.datagrams.ready = true,
+                token @ (UDP_V4 | UDP_V6) => self.datagrams.note_readiness(token),
                 LOCAL_V4 | LOCAL_V6 => self.local.iter_mut().for_each(|local| local.ready = true),
                 Token(number) => self.sockets.note_readiness(number - FIRST_LINK, event),
             }
@@ -404,6 +404,13 @@ impl Reactor {
 
     /// Runs the actions of the engine until there are none.
     fn run_actions(&mut self) {
+        self.run_pending_actions();
+        while self.flush_datagrams() {
+            self.run_pending_actions();
+        }
+    }
+
+    fn run_pending_actions(&mut self) {
         while let Some(action) = self.engine.poll_action() {
             match action {
                 Action::Connect { link, address } => self.connect(link, address),
@@ -424,12 +431,7 @@ impl Reactor {
                         self.engine.handle_resolved(now, &host, busy);
                     }
                 }
-                Action::Datagram { to, bytes } => {
-                    if !self.datagrams.send(to, &bytes) {
-                        let now = self.now();
-                        self.engine.handle_send_failed(now, to);
-                    }
-                }
+                Action::Datagram { to, bytes } => self.datagrams.send(to, &bytes),
                 Action::Multicast { group, bytes } => self.send_to_group(group, &bytes),
                 Action::Event(event) => self.emit(event),
             }

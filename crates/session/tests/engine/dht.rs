@@ -26,6 +26,12 @@ fn with_dht(seed: u64, join: usize) -> EngineConfig {
     EngineConfig { dht, datagram_port: 6881, ..config(seed) }
 }
 
+/// An engine whose node of the DHT knows no other.
+fn unconnected(seed: u64) -> EngineConfig {
+    let dht = Some(DhtConfig { routers: Vec::new(), ..DhtConfig::new() });
+    EngineConfig { dht, datagram_port: 6881, ..config(seed) }
+}
+
 fn link(payload: &Payload) -> Arc<Magnet> {
     Arc::new(Magnet {
         trackers: Vec::new(),
@@ -94,18 +100,46 @@ fn private_link_is_never_announced() {
 }
 
 #[test]
+fn torrent_names_nodes() {
+    let film = Payload::file("film", 300_000).node(address(1)).create().unwrap();
+    let mut net = Net::new([unconnected(0), unconnected(1)]);
+    net.nodes[1].seed(&payload("other"));
+    let key = net.nodes[0].seed(&film);
+    net.run_until(LIMIT, |net| net.nodes[0].status(key).nodes == Some(1));
+}
+
+#[test]
 fn peers_name_their_nodes() {
     let film = payload("film");
-    let unconnected = |seed| {
-        let dht = Some(DhtConfig { routers: Vec::new(), ..DhtConfig::new() });
-        EngineConfig { dht, datagram_port: 6881, ..config(seed) }
-    };
     let mut net = Net::swarm(unconnected(0), 0, Vec::new());
     net.nodes.push(Node::new(unconnected(1)));
     net.nodes[1].seed(&film);
     let folder = net.folder(0);
     let key = net.nodes[0].leech(&film, folder, [address(1)]);
     net.run_until(LIMIT, |net| net.nodes[0].status(key).nodes == Some(1));
+}
+
+/// Returns in which seconds of the next `period` node 0 has sent a query for peers.
+fn lookup_times(net: &mut Net, period: Duration) -> Vec<u64> {
+    let is_busy = |_: &u64| {
+        let before = queries(net, 0, "get_peers");
+        net.pass(Duration::from_secs(1));
+        queries(net, 0, "get_peers") > before
+    };
+    (0..period.as_secs()).filter(is_busy).collect()
+}
+
+/// Checks that the first lookup is at once, and that the pauses double from `first` up to a quarter
+/// of an hour, with up to a quarter or 15 s between.
+#[track_caller]
+fn assert_pauses_double(times: &[u64], first: u64, count: usize) {
+    assert_eq!(times.first(), Some(&0), "{times:?}");
+    assert!(times.len() >= count, "{times:?}");
+    for (number, pair) in times.windows(2).enumerate() {
+        let pause = (first << number.min(20)).min(15 * 60);
+        let most = pause + (pause / 4).min(15) + 1;
+        assert!((pause..=most).contains(&(pair[1] - pair[0])), "{number}: {times:?}");
+    }
 }
 
 #[test]
@@ -115,16 +149,33 @@ fn lookup_without_peers_is_repeated_less_often() {
     net.pass(LIMIT);
     let add = AddTorrent { announce: false, ..AddTorrent::from_link(link(&payload("film")), "/x") };
     net.nodes[0].add(add);
-    let mut lookups = Vec::new();
-    for _ in 0..35 {
-        let before = queries(&net, 0, "get_peers");
-        net.pass(MINUTE);
-        lookups.push(queries(&net, 0, "get_peers") > before);
-    }
-    let minutes: Vec<usize> = (0..35).filter(|minute| lookups[*minute]).collect();
-    // After 1, 2, 4, 8 minutes and then every quarter of an hour, with up to 15 s between.
-    assert!(minutes.len() >= 5 && minutes.len() <= 7, "{minutes:?}");
-    assert_eq!(minutes[..3], [0, 1, 3], "{minutes:?}");
+    let times = lookup_times(&mut net, 60 * MINUTE);
+    assert_pauses_double(&times, 5, 10);
+}
+
+/// Leechers find it, so it needs to find nobody.
+#[test]
+fn announced_seeder_is_looked_up_rarely() {
+    let mut net = Net::new([with_dht(0, 1), with_dht(1, 0)]);
+    net.nodes[1].seed(&payload("other"));
+    net.pass(LIMIT);
+    net.nodes[0].seed(&payload("film"));
+    let times = lookup_times(&mut net, 60 * MINUTE);
+    assert_pauses_double(&times, 60, 6);
+}
+
+/// Everything may start at the same moment.
+#[test]
+fn seeder_may_start_after_link() {
+    let (film, other) = (payload("film"), payload("other"));
+    let mut net = Net::new([with_dht(0, 2), with_dht(1, 2), with_dht(2, 1)]);
+    net.nodes[2].seed(&other);
+    let add = AddTorrent::from_link(link(&film), net.folder(0));
+    net.downloads.push(net.nodes[0].add(add));
+    net.pass(Duration::from_secs(3));
+    net.nodes[1].seed(&film);
+    net.payloads.push(film);
+    net.complete(Duration::from_secs(15));
 }
 
 /// A torrent whose only tracker is dead is given up only when the DHT has no peer either.
@@ -154,11 +205,7 @@ fn dht_keeps_hope() {
 
 #[test]
 fn node_of_the_user_may_start_later() {
-    let unnamed = {
-        let dht = Some(DhtConfig { routers: Vec::new(), ..DhtConfig::new() });
-        EngineConfig { dht, datagram_port: 6881, ..config(1) }
-    };
-    let mut net = Net::new([with_dht(0, 1), unnamed]);
+    let mut net = Net::new([with_dht(0, 1), unconnected(1)]);
     let early = net.nodes[0].seed(&payload("film"));
     net.pass(10 * MINUTE);
     assert_eq!(net.nodes[0].status(early).nodes, Some(0));

@@ -16,7 +16,7 @@ use peer_wire::{
     UT_METADATA, UT_METADATA_ID, WireRequest,
 };
 use piece_store::{
-    CheckedInfo, CommitResult, Done, Extent, InfoError, Job, Opened, Operation, StoreError,
+    CommitResult, Done, Extent, InfoError, Job, Opened, Operation, StoreError, info_digests,
 };
 use session::engine::{
     Action, AnnounceKey, Engine, EngineConfig, Families, FetchFailure, LinkKey, Outgoing,
@@ -506,16 +506,13 @@ impl Machine {
         let result = if broken { Err(broken_disk()) } else { Ok(()) };
         match job {
             Job::CheckInfo { torrent, attempt, link, info } => {
-                let digests = info.chunks(METADATA_PIECE_LENGTH as usize).map(testkit::sha1);
-                let digests: Vec<Sha1Digest> = digests.collect();
                 let result = if testkit::sha1(&info).0 != link.info_hashes.wire().0 {
-                    Err(InfoError::Hash { digests })
+                    Err(InfoError::Hash { digests: info_digests(&info) })
                 } else if broken {
                     Err(InfoError::Torrent(Metainfo::parse(&b""[..]).expect_err("no torrent")))
                 } else {
-                    let tiers = link.tracker_tiers();
-                    let metainfo = Metainfo::from_info(info, &tiers, &[]).expect("a torrent");
-                    Ok(CheckedInfo { metainfo: Box::new(metainfo), digests })
+                    let metainfo = Metainfo::from_link(&info, &link).expect("a torrent");
+                    Ok(Box::new(metainfo.expect("the right hash")))
                 };
                 Done::InfoChecked { torrent, attempt, result }
             }

@@ -158,6 +158,32 @@ fn pieces_on_disk_are_announced_late() {
     }
 }
 
+/// A seeder has no use for our pieces, and stays connected however many there are.
+#[test]
+fn late_pieces_do_not_cost_a_seeder() {
+    let (count, on_disk) = (MAX_LATE_HAVES + 200, MAX_LATE_HAVES as usize + 100);
+    let payload = Payload::file("film", u64::from(count) * 1024).piece_length(1024);
+    let payload = payload.create().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let data = &payload.data()[..on_disk * 1024];
+    std::fs::write(folder.path().join("film"), data).unwrap();
+    let mut crowd = Crowd::with(Node::new(config(1)), payload.info(), |add| AddTorrent {
+        await_selection: false,
+        folder: folder.path().into(),
+        ..add
+    });
+    crowd.join([Manner::Honest]);
+    let hello = handshake_with(Reserved::OURS, payload.info_hash(), b's');
+    let seeder = crowd.node.incoming("10.0.0.9:5000", &hello).unwrap();
+    crowd.node.receive(seeder, &wire(Message::HaveAll));
+    crowd.run_until(LIMIT, |crowd| {
+        messages(&crowd.node.sent[&seeder]).contains(&Message::Interested)
+    });
+    let sent = messages(&crowd.node.sent[&seeder]);
+    assert!(!sent.iter().any(|sent| matches!(sent, Message::Have(_))));
+    assert!(!crowd.node.closed.contains(&seeder));
+}
+
 #[test]
 fn second_handshake_tells_metadata_size() {
     let mut crowd = Crowd::new(&info_of(50_000));
@@ -215,6 +241,36 @@ fn private_link_keeps_peers_of_tracker() {
     assert!(crowd.node.connecting.iter().all(|(_, address)| {
         ["10.8.0.2", "10.8.0.3"].contains(&address.ip().to_string().as_str())
     }));
+}
+
+/// Attempts to connect that are under way end, too, but for those to peers of the tracker.
+#[test]
+fn private_link_ends_attempts_to_strangers() {
+    for private in [true, false] {
+        let payload = Payload::file("film", 300_000);
+        let payload = if private { payload.private() } else { payload }.create().unwrap();
+        let peers = ["10.8.0.1:7000", "10.8.0.2:7000", "10.8.0.3:7000"].map(str::to_owned);
+        let mut crowd = Crowd::with(Node::new(config(1)), payload.info(), |add| {
+            let add = with_link(add, |link| {
+                (link.peers, link.trackers) = (peers.into(), vec![TRACKER.to_owned()]);
+            });
+            AddTorrent { await_selection: false, ..add }
+        });
+        let fetch = crowd.node.fetches.pop_front().expect("it announces");
+        crowd.node.answer(&fetch, vec![at("10.8.0.3:7000").into()]);
+        let attempts = crowd.node.connecting.clone();
+        assert_eq!(attempts.len(), 3);
+        crowd.join([Manner::Honest]);
+        crowd.run_until(LIMIT, Crowd::has_metadata);
+        for (link, address) in attempts {
+            let is_stranger = private && address != at("10.8.0.3:7000");
+            assert_eq!(crowd.node.closed.contains(&link), is_stranger, "{address}, {private}");
+        }
+    }
+}
+
+fn at(text: &str) -> std::net::SocketAddr {
+    text.parse().unwrap()
 }
 
 #[test]

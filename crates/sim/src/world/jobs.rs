@@ -9,7 +9,7 @@ use piece_store::{CommitResult, Done, Job, Torrents};
 
 use super::{Event, Input, ProcessId, World};
 use crate::disk::{SimDisk, SimFile};
-use crate::node::handle_job;
+use crate::node::{Node, handle_job};
 use crate::scenario::Want;
 use crate::site::Truth;
 use crate::watch::{Broken, Watch};
@@ -160,32 +160,7 @@ impl World {
                 let lie = Some(piece).filter(|piece| !truth.shows(*piece));
                 refuse(lie, |piece| format!("piece {piece} was verified, but is not on the disk"))
             }
-            // Pieces that an interrupted check did not reach are neither verified nor lost.
-            Done::Closed { result: Ok(()), .. } if !this.started => Ok(()),
-            Done::Synced { result: Ok(()), .. } | Done::Closed { result: Ok(()), .. } => {
-                this.durable = this.have.clone();
-                this.safe = this.have.clone();
-                this.closed = matches!(done, Done::Closed { .. }) && !this.sync_failed;
-                let lie = this.have.iter().find(|piece| !truth.keeps(**piece));
-                refuse(lie.copied(), |piece| {
-                    format!("piece {piece} was synced, but is not durable")
-                })
-            }
-            Done::Synced { result: Err(_), lost, .. } => {
-                this.sync_failed = true;
-                // Some may have been durable once and verified again since.
-                for piece in lost {
-                    this.have.remove(piece);
-                    this.durable.remove(piece);
-                }
-                Ok(())
-            }
-            Done::Closed { result: Err(_), .. } => {
-                // The last sync covered pieces that may be lost with it.
-                this.durable = this.safe.clone();
-                this.have = this.durable.clone();
-                Ok(())
-            }
+            Done::Synced { .. } | Done::Closed { .. } => check_synced(this, done),
             Done::InfoChecked { .. }
             | Done::Opened { result: Err(_), .. }
             | Done::CheckFinished { result: Err(_), .. }
@@ -289,6 +264,39 @@ fn name_of(done: &Done<SimFile>) -> String {
         Done::Synced { result, lost, .. } => format!("synced: {result:?}, lost {lost:?}"),
         Done::Closed { result, .. } => format!("closed: {result:?}"),
     }
+}
+
+/// Checks the answer to a sync, or to a close, which is the last sync.
+fn check_synced(node: &mut Node, done: &Done<SimFile>) -> Result<(), Broken> {
+    match done {
+        // Pieces that an interrupted check did not reach are neither verified nor lost.
+        Done::Closed { result: Ok(()), .. } if !node.started => {}
+        Done::Synced { result: Ok(()), .. } | Done::Closed { result: Ok(()), .. } => {
+            node.durable = node.have.clone();
+            node.safe = node.have.clone();
+            node.closed = matches!(done, Done::Closed { .. }) && !node.sync_failed;
+            let truth = node.truth();
+            let lie = node.have.iter().find(|piece| !truth.keeps(**piece));
+            return refuse(lie.copied(), |piece| {
+                format!("piece {piece} was synced, but is not durable")
+            });
+        }
+        Done::Synced { result: Err(_), lost, .. } => {
+            node.sync_failed = true;
+            // Some may have been durable once and verified again since.
+            for piece in lost {
+                node.have.remove(piece);
+                node.durable.remove(piece);
+            }
+        }
+        Done::Closed { result: Err(_), .. } => {
+            // The last sync covered pieces that may be lost with it.
+            node.durable = node.safe.clone();
+            node.have = node.durable.clone();
+        }
+        _ => {}
+    }
+    Ok(())
 }
 
 /// Fails if there is a piece about which the store is wrong.

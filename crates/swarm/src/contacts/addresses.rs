@@ -13,13 +13,17 @@
 //! the first failure.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
+use bt_types::is_public;
 use rand::Rng;
 
 use crate::vocabulary::Source;
 
+/// The most addresses named by one informant that are being connected to: a quarter of the outgoing
+/// connections that a session opens at a time.
+const MAX_DIALS_PER_INFORMANT: usize = 12;
 /// The most addresses known at a time.
 const MAX_KNOWN: usize = 10_000;
 /// The most of them that anybody may have made up, so that they keep nobody else out.
@@ -34,6 +38,8 @@ const EARLY_RETRY: Duration = Duration::from_millis(1500);
 const MAX_FAILURES: u8 = 5;
 /// How long it rests.
 const REST_TIME: Duration = Duration::from_secs(30 * 60);
+/// The bits of an IPv6 address that its owner chooses.
+const HOST_BITS: u128 = u64::MAX as u128;
 
 /// How a connection or an attempt ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,13 +77,47 @@ struct Entry {
     hurried: bool,
     /// Whether an attempt to connect to it has ended.
     tried: bool,
-    /// Where it came from first; a tracker if one gave it.
-    source: Source,
+    origin: Origin,
 }
 
 impl Entry {
-    fn new(source: Source) -> Self {
-        Self { state: State::Never, failures: 0, hurried: false, tried: false, source }
+    fn new(origin: Origin) -> Self {
+        Self { state: State::Never, failures: 0, hurried: false, tried: false, origin }
+    }
+}
+
+/// Where an address came from first; a tracker if one gave it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Origin {
+    pub(super) source: Source,
+    /// Which peer or node named it, if one did.
+    pub(super) informant: Option<Informant>,
+}
+
+/// A peer or node that names addresses of peers: an IP address, or the /64 of an IPv6 address. Local
+/// peers share addresses, and each port of an IPv4 address is another informant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Informant(u64);
+
+impl Informant {
+    pub(super) fn new(address: SocketAddr) -> Self {
+        Self(match address.ip() {
+            IpAddr::V4(ip) if is_public(ip.into()) => u64::from(ip.to_bits()),
+            IpAddr::V4(ip) => u64::from(ip.to_bits()) | u64::from(address.port()) << 32,
+            IpAddr::V6(ip) => (ip.to_bits() >> 64) as u64,
+        })
+    }
+}
+
+/// The addresses that are being connected to.
+#[derive(Debug, Default)]
+struct Dials(Vec<(SocketAddr, Option<Informant>)>);
+
+impl Dials {
+    /// Whether no more of what this informant named may be dialled now.
+    fn is_busy(&self, informant: Informant) -> bool {
+        let named_by = self.0.iter().filter(|(_, by)| *by == Some(informant));
+        named_by.count() >= MAX_DIALS_PER_INFORMANT
     }
 }
 
@@ -87,7 +127,8 @@ pub(crate) struct Addresses {
     entries: BTreeMap<SocketAddr, Entry>,
     /// The waiting ones, by when they may be tried.
     queue: BTreeSet<(Duration, u32, SocketAddr)>,
-    connecting: usize,
+    /// Those that are being connected to, with who named them. Most swarms have none: no box then.
+    dials: Option<Box<Dials>>,
     /// How many anybody may have made up.
     untrusted: usize,
 }
@@ -100,7 +141,7 @@ impl Addresses {
 
     /// Returns how many are being connected to.
     pub(crate) fn connecting(&self) -> usize {
-        self.connecting
+        self.dials.as_ref().map_or(0, |dials| dials.0.len())
     }
 
     /// Whether none is left that was never tried.
@@ -114,13 +155,14 @@ impl Addresses {
         &mut self,
         now: Duration,
         address: SocketAddr,
-        source: Source,
+        origin: Origin,
         rng: &mut impl Rng,
     ) -> bool {
+        let source = origin.source;
         if let Some(known) = self.entries.get_mut(&address) {
             if source == Source::Tracker {
-                self.untrusted -= usize::from(known.source.is_untrusted());
-                known.source = source;
+                self.untrusted -= usize::from(known.origin.source.is_untrusted());
+                known.origin = origin;
             }
             return false;
         }
@@ -131,18 +173,17 @@ impl Addresses {
         if self.entries.len() >= MAX_KNOWN && !self.evict(now) {
             return false;
         }
-        self.entries.insert(address, Entry::new(source));
+        self.entries.insert(address, Entry::new(origin));
         self.untrusted += usize::from(source.is_untrusted());
         self.wait(address, now, rng);
         true
     }
 
-    /// Returns an address to connect to.
+    /// Returns an address to connect to. While [`MAX_DIALS_PER_INFORMANT`] of one informant are being
+    /// connected to, its others wait.
     pub(crate) fn next(&mut self, now: Duration) -> Option<SocketAddr> {
-        let (at, _, address) = *self.queue.first()?;
-        if at > now {
-            return None;
-        }
+        let mut ready = self.queue.iter().take_while(|(at, ..)| *at <= now);
+        let (.., address) = *ready.find(|(.., address)| !self.is_held_back(address))?;
         self.set(address, State::Connecting);
         Some(address)
     }
@@ -170,7 +211,9 @@ impl Addresses {
 
     /// The handshake with `address` is complete. An unknown address is added.
     pub(super) fn connected(&mut self, address: SocketAddr) {
-        self.entries.entry(address).or_insert(Entry::new(Source::Incoming));
+        self.entries
+            .entry(address)
+            .or_insert(Entry::new(Origin { source: Source::Incoming, informant: None }));
         self.set(address, State::Connected);
     }
 
@@ -188,7 +231,7 @@ impl Addresses {
         }
         entry.failures = if ending == Ending::Failure { entry.failures + 1 } else { 0 };
         entry.hurried &= ending == Ending::Failure;
-        let first = if entry.source.is_untrusted() { UNTRUSTED_RETRY } else { FIRST_RETRY };
+        let first = if entry.origin.source.is_untrusted() { UNTRUSTED_RETRY } else { FIRST_RETRY };
         let delay = match ending {
             Ending::NothingWanted => return self.set(address, State::Asleep),
             Ending::Useful => FIRST_RETRY,
@@ -205,13 +248,13 @@ impl Addresses {
     /// No peer is connected. If every known address has failed, those that failed for the first
     /// time are tried again soon: the peer may only have started a moment after us.
     pub(super) fn hurry(&mut self, now: Duration, rng: &mut impl Rng) {
-        if self.connecting > 0 || self.has_ready(now) {
+        if self.connecting() > 0 || self.has_ready(now) {
             return;
         }
         let soon = now + EARLY_RETRY;
         let first = self.entries.iter().filter(|(_, entry)| {
             let waits = matches!(entry.state, State::Waiting { .. });
-            waits && entry.failures == 1 && !entry.hurried && !entry.source.is_untrusted()
+            waits && entry.failures == 1 && !entry.hurried && !entry.origin.source.is_untrusted()
         });
         let first: Vec<SocketAddr> = first.map(|(address, _)| *address).collect();
         for address in first {
@@ -244,20 +287,30 @@ impl Addresses {
             .is_some_and(|entry| !entry.tried && matches!(entry.state, State::Waiting { .. }))
     }
 
-    /// Whether an address of this IP address is known that anybody may have made up.
+    /// Whether an address of this IPv4 address, or of the /64 of this IPv6 address, is known that
+    /// anybody may have made up.
     pub(super) fn has_untrusted(&self, ip: IpAddr) -> bool {
-        let of_ip = SocketAddr::new(ip, 0)..=SocketAddr::new(ip, u16::MAX);
-        self.entries.range(of_ip).any(|(_, entry)| entry.source.is_untrusted())
+        let (first, last) = match ip {
+            IpAddr::V4(_) => (ip, ip),
+            IpAddr::V6(v6) => {
+                let bits = v6.to_bits();
+                let [first, last] = [bits & !HOST_BITS, bits | HOST_BITS].map(Ipv6Addr::from_bits);
+                (first.into(), last.into())
+            }
+        };
+        let of_owner = SocketAddr::new(first, 0)..=SocketAddr::new(last, u16::MAX);
+        self.entries.range(of_owner).any(|(_, entry)| entry.origin.source.is_untrusted())
     }
 
     /// Returns where an address came from, if it is known.
     pub(crate) fn source_of(&self, address: SocketAddr) -> Option<Source> {
-        self.entries.get(&address).map(|entry| entry.source)
+        self.entries.get(&address).map(|entry| entry.origin.source)
     }
 
     /// Forgets the addresses that pass `which`.
     pub(super) fn forget(&mut self, which: impl Fn(SocketAddr, Source) -> bool) {
-        let passes = |(address, entry): &(&SocketAddr, &Entry)| which(**address, entry.source);
+        let passes =
+            |(address, entry): &(&SocketAddr, &Entry)| which(**address, entry.origin.source);
         let forgotten: Vec<SocketAddr> =
             self.entries.iter().filter(passes).map(|(address, _)| *address).collect();
         for address in forgotten {
@@ -276,19 +329,31 @@ impl Addresses {
         self.set(address, State::Waiting { at, tie: rng.next_u32() });
     }
 
+    /// Whether `address` has to wait until other addresses by the same informant were tried.
+    fn is_held_back(&self, address: &SocketAddr) -> bool {
+        let Some(dials) = &self.dials else { return false };
+        let informant = self.entries.get(address).and_then(|entry| entry.origin.informant);
+        informant.is_some_and(|informant| dials.is_busy(informant))
+    }
+
     fn set(&mut self, address: SocketAddr, state: State) {
         let Some(entry) = self.entries.get_mut(&address) else { return };
         match std::mem::replace(&mut entry.state, state) {
             State::Waiting { at, tie } => _ = self.queue.remove(&(at, tie, address)),
             State::Connecting => {
                 entry.tried = true;
-                self.connecting -= 1;
+                if let Some(dials) = &mut self.dials {
+                    dials.0.retain(|(dialled, _)| *dialled != address);
+                }
+                self.dials.take_if(|dials| dials.0.is_empty());
             }
             State::Connected | State::Asleep | State::Never => {}
         }
         match state {
             State::Waiting { at, tie } => _ = self.queue.insert((at, tie, address)),
-            State::Connecting => self.connecting += 1,
+            State::Connecting => {
+                self.dials.get_or_insert_default().0.push((address, entry.origin.informant));
+            }
             State::Connected | State::Asleep | State::Never => {}
         }
     }
@@ -304,7 +369,7 @@ impl Addresses {
     fn remove(&mut self, address: SocketAddr) {
         self.set(address, State::Never);
         let removed = self.entries.remove(&address);
-        self.untrusted -= usize::from(removed.is_some_and(|it| it.source.is_untrusted()));
+        self.untrusted -= usize::from(removed.is_some_and(|it| it.origin.source.is_untrusted()));
     }
 }
 

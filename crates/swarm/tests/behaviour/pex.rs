@@ -178,7 +178,11 @@ fn named_peers_become_candidates() {
     let mut bench = Bench::new(2, 1);
     let one = dial(&mut bench, 1);
     bench.swarm.handle_pex(bench.now, one, &addresses(2..100));
-    let named = std::iter::from_fn(|| bench.swarm.next_candidate(bench.now)).count();
+    let mut named = 0;
+    while let Some(address) = bench.swarm.next_candidate(bench.now) {
+        bench.swarm.handle_connect_failed(bench.now, address, ConnectFailure::Unreachable);
+        named += 1;
+    }
     assert_eq!(named, 50, "as many as a message may have");
     assert_eq!(bench.swarm.source_of(address(2)), Some(Source::Pex));
 }
@@ -277,15 +281,86 @@ fn frequent_messages_are_ignored_then_break_a_rule() {
     assert!(!name(&mut bench, 103));
     bench.pass(seconds(45));
     assert!(name(&mut bench, 104) && !name(&mut bench, 105));
-    for number in 106..114 {
+    // The one that came in time makes up for one.
+    for number in 106..115 {
         assert!(!name(&mut bench, number));
         assert!(bench.swarm.peer(one).is_some(), "ignored");
     }
     // To say that one takes no messages clears nothing.
     bench.swarm.handle_pex_support(bench.now, one, false);
     bench.swarm.handle_pex_support(bench.now, one, true);
-    name(&mut bench, 114);
+    name(&mut bench, 115);
     let outputs = bench.drain();
     let reason = DisconnectReason::Misbehaved;
     assert!(outputs.contains(&Output::Disconnect { peer: one, reason }), "{outputs:?}");
+}
+
+/// A message in 40 s is one too many now and then.
+#[test]
+fn nearly_timely_messages_break_no_rule() {
+    let mut bench = Bench::new(2, 1);
+    let one = dial(&mut bench, 1);
+    for number in 0..2000 {
+        bench.swarm.handle_pex(bench.now, one, &addresses([100 + number]));
+        bench.pass(seconds(40));
+    }
+    assert!(bench.swarm.peer(one).is_some());
+}
+
+#[test]
+fn one_address_per_ipv6_network_is_kept() {
+    let mut bench = Bench::new(2, 1);
+    let one = dial(&mut bench, 1);
+    let at = |host: u16, net: u16| {
+        let ip = std::net::Ipv6Addr::new(0x2a00, 1, 1, net, 9, 0, 0, host);
+        SocketAddr::from((ip, 6881 + host))
+    };
+    let named: Vec<SocketAddr> = (0..20).map(|host| at(host, 7)).collect();
+    bench.swarm.handle_pex(bench.now, one, &named);
+    bench.swarm.handle_pex(bench.now, one, &[at(30, 7), at(1, 6), at(2, 8)]);
+    let tried: Vec<_> = std::iter::from_fn(|| bench.swarm.next_candidate(bench.now)).collect();
+    assert_eq!(tried.len(), 3, "{tried:?}");
+    // A tracker may name more.
+    assert_eq!(bench.swarm.handle_candidates(bench.now, Source::Tracker, &named), 19);
+}
+
+/// The others of the same informant wait, and those of another one do not.
+#[test]
+fn dials_of_one_informant_are_limited() {
+    let mut bench = Bench::new(2, 1);
+    let (one, two) = (dial(&mut bench, 1), dial(&mut bench, 2));
+    let dials = |bench: &mut Bench| -> Vec<SocketAddr> {
+        std::iter::from_fn(|| bench.swarm.next_candidate(bench.now)).collect()
+    };
+    bench.swarm.handle_pex(bench.now, one, &addresses(100..150));
+    let first = dials(&mut bench);
+    assert_eq!(first.len(), 12);
+    bench.swarm.handle_pex(bench.now, two, &addresses(200..202));
+    bench.swarm.handle_candidates(bench.now, Source::Tracker, &addresses([300, 301]));
+    let mut others = dials(&mut bench);
+    others.sort();
+    assert_eq!(others, addresses([200, 201, 300, 301]));
+    for address in &first[..3] {
+        bench.swarm.handle_connect_failed(bench.now, *address, ConnectFailure::Unreachable);
+    }
+    assert_eq!(dials(&mut bench).len(), 3, "as many as have ended");
+    // What a tracker names, too, waits for nobody.
+    bench.swarm.handle_candidates(bench.now, Source::Tracker, &addresses(100..150));
+    assert_eq!(dials(&mut bench).len(), 50 - 15);
+}
+
+#[test]
+fn dials_of_one_node_are_limited() {
+    let mut bench = Bench::new(2, 1);
+    let named: Vec<SocketAddr> = (0..60).map(|number| public(number, 6881)).collect();
+    let mut dials = |node: &str, named: &[SocketAddr]| {
+        bench.swarm.handle_node_peers(bench.now, node.parse().unwrap(), named);
+        std::iter::from_fn(|| bench.swarm.next_candidate(bench.now)).count()
+    };
+    assert_eq!(dials("46.1.1.1:1", &named[..20]), 12);
+    assert_eq!(dials("46.1.1.1:2", &named[20..40]), 0, "the same host");
+    assert_eq!(dials("46.1.1.2:1", &named[40..50]), 10);
+    // A local host has many nodes.
+    assert_eq!(dials("127.0.0.1:1", &named[50..55]), 5);
+    assert_eq!(dials("127.0.0.1:2", &named[55..]), 5);
 }

@@ -282,10 +282,10 @@ fn absurd_interval_is_clamped() {
 }
 
 #[test]
-fn strangers_of_a_private_torrent_count_for_nothing() {
-    let mut bench = bench(&[&["stranger"], &["own"]]);
+fn further_trackers_of_private_torrent_are_dropped() {
+    let mut bench = bench(&[&["further"], &["own"]]);
     assert_eq!(asked(&mut bench), [(TrackerIndex(0), STARTED)]);
-    bench.swarm.set_private(bench.now, &["stranger".to_owned()]);
+    bench.swarm.set_private(bench.now, &["further".to_owned()]);
     let announced = asked(&mut bench);
     assert_eq!(announced, [(TrackerIndex(0), STOPPED), (TrackerIndex(1), STARTED)]);
     let mut late = reply(1800);
@@ -298,12 +298,12 @@ fn strangers_of_a_private_torrent_count_for_nothing() {
 
 #[test]
 fn own_trackers_are_asked_again_for_what_is_forgotten() {
-    let mut bench = bench(&[&["own"], &["stranger"]]);
+    let mut bench = bench(&[&["own"], &["further"]]);
     assert_eq!(asked(&mut bench), [(TrackerIndex(0), STARTED)]);
     let mut first = reply(1800);
     first.peers = vec![address(1).into()];
     bench.swarm.handle_announced(bench.now, TrackerIndex(0), Ok(&first));
-    bench.swarm.set_private(bench.now, &["stranger".to_owned()]);
+    bench.swarm.set_private(bench.now, &["further".to_owned()]);
     assert_eq!(bench.swarm.next_candidate(bench.now), None, "either tracker may have named it");
     assert_eq!(asked(&mut bench), [(TrackerIndex(0), REGULAR)]);
     bench.swarm.handle_announced(bench.now, TrackerIndex(0), Ok(&first));
@@ -311,10 +311,10 @@ fn own_trackers_are_asked_again_for_what_is_forgotten() {
 }
 
 #[test]
-fn no_tracker_is_left_without_strangers() {
-    let mut bench = bench(&[&["stranger"]]);
+fn private_torrent_without_own_tracker_has_none() {
+    let mut bench = bench(&[&["further"]]);
     asked(&mut bench);
-    bench.swarm.set_private(bench.now, &["stranger".to_owned()]);
+    bench.swarm.set_private(bench.now, &["further".to_owned()]);
     assert_eq!(asked(&mut bench), [(TrackerIndex(0), STOPPED)]);
     assert_eq!(announces(&bench.pass(seconds(24 * 3600))), []);
 }

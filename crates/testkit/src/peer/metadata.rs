@@ -31,6 +31,11 @@ pub enum MetadataBehaviour {
         /// The piece.
         piece: u32,
     },
+    /// Flips one bit in every piece.
+    Garbled {
+        /// The offset of its byte in the piece.
+        at: u32,
+    },
     /// Claims another length in its extension handshake and its messages. Serves that many bytes,
     /// with zeros after those that it has.
     Claims {
@@ -50,6 +55,11 @@ pub enum MetadataBehaviour {
     Unasked,
     /// Sends one byte too many with each piece that is not the last.
     Oversized,
+    /// Sends the first two pieces in place of each other.
+    Swapped,
+    /// Sends what is requested, with a further key in each dictionary, whose value looks like the
+    /// end of it.
+    Verbose,
 }
 
 /// What a script serves.
@@ -74,6 +84,8 @@ impl Served {
 
     /// Returns the bytes of a piece, or `None` if there is no such piece.
     fn piece(&self, piece: u32) -> Option<Vec<u8>> {
+        let is_swapped = self.behaviour == MetadataBehaviour::Swapped && piece < 2;
+        let piece = if is_swapped { 1 - piece } else { piece };
         let start = u64::from(piece) * PIECE_LENGTH;
         let mut end = (start + PIECE_LENGTH).min(self.claimed().try_into().ok()?);
         if start >= end {
@@ -86,6 +98,11 @@ impl Served {
         let mut bytes: Vec<u8> = (start..end).map(byte).collect();
         if self.behaviour == (MetadataBehaviour::Corrupt { piece }) {
             bytes[0] ^= 1;
+        }
+        if let MetadataBehaviour::Garbled { at } = self.behaviour
+            && let Some(byte) = bytes.get_mut(at as usize)
+        {
+            *byte ^= 1;
         }
         Some(bytes)
     }
@@ -170,7 +187,9 @@ impl Connection<'_> {
     }
 
     fn metadata_message(&self, kind: u64, piece: u32, more: &str, bytes: &[u8]) -> Vec<u8> {
-        let dictionary = format!("d8:msg_typei{kind}e5:piecei{piece}e{more}e");
+        let behaviour = self.shared.script.metadata.as_ref().map(|served| served.behaviour);
+        let further = if behaviour == Some(MetadataBehaviour::Verbose) { "1:a4:eeee" } else { "" };
+        let dictionary = format!("d{further}8:msg_typei{kind}e5:piecei{piece}e{more}e");
         let payload = [dictionary.as_bytes(), bytes].concat();
         raw::extended(self.their_metadata_id, &payload)
     }

@@ -12,7 +12,8 @@ use ::dht::{InfoHashV1, K, NodeId};
 
 /// How many different queries are sent in turn.
 const QUERIES: u32 = 4096;
-/// How many queries are on the way.
+/// How many queries are on the way at most. Half of them are sent together: one at a time would
+/// measure how a node sleeps and wakes between two queries, because the asker takes longer than it.
 const WINDOW: usize = 64;
 /// How long a node may be silent until what is on the way is given up.
 const SILENCE: Duration = Duration::from_millis(100);
@@ -56,7 +57,7 @@ impl Asker {
         reply.nodes.is_some_and(|nodes| nodes.iter().count() == K)
     }
 
-    /// Asks for `time`, with [`WINDOW`] queries on the way.
+    /// Asks for `time`, with up to [`WINDOW`] queries on the way.
     pub(super) fn ask(&self, time: Duration) -> Result<Answers> {
         let mut answers = Answers::default();
         let mut buffer = [0; 2048];
@@ -64,9 +65,11 @@ impl Asker {
         let mut waiting = 0_usize;
         let start = Instant::now();
         while start.elapsed() < time {
-            for query in queries.by_ref().take(WINDOW - waiting) {
-                self.socket.send(query)?;
-                waiting += 1;
+            if waiting <= WINDOW / 2 {
+                for query in queries.by_ref().take(WINDOW - waiting) {
+                    self.socket.send(query)?;
+                }
+                waiting = WINDOW;
             }
             match self.socket.recv(&mut buffer) {
                 Ok(length) if buffer[..length].ends_with(REPLY) => {
@@ -96,7 +99,7 @@ fn query(number: u32) -> Vec<u8> {
         _ => Method::GetPeers { info_hash: InfoHashV1(target), want, noseed: false, scrape: false },
     };
     let body = Body::Query(Query { id: NodeId(hash("asker", 0)), method });
-    let message = Message { transaction: b"tt", body, ip: None, read_only: false, version: None };
+    let message = Message::new(b"tt", body);
     let mut out = Vec::new();
     message.encode(&mut out);
     out

@@ -70,7 +70,7 @@ fn answer(socket: &UdpSocket, id: NodeId) {
             continue;
         };
         let body = Body::Reply(Reply::new(id));
-        let reply = Message { transaction, body, ip: Some(from), read_only: false, version: None };
+        let reply = Message { ip: Some(from), ..Message::new(transaction, body) };
         let mut out = Vec::new();
         reply.encode(&mut out);
         // A node that hears nothing asks again.

@@ -14,8 +14,8 @@ impl Aria2 {
     fn command(job: &Job<'_>) -> Command {
         let mut command = Command::new("aria2c");
         command
-            .args(["--no-conf=true", "--enable-dht=false", "--enable-dht6=false"])
-            .args(["--bt-enable-lpd=false", "--enable-peer-exchange=false"])
+            .args(["--no-conf=true", "--enable-dht6=false"])
+            .arg(format!("--enable-peer-exchange={}", job.pex()))
             .args(["--file-allocation=none", "--disable-ipv6=true", "--allow-overwrite=true"])
             .args(["--summary-interval=1", "--console-log-level=notice"])
             .args(["--bt-tracker-timeout=10", "--bt-tracker-connect-timeout=10"])
@@ -25,6 +25,20 @@ impl Aria2 {
             .arg(format!("--listen-port={PORT}"))
             .arg("--dir")
             .arg(job.folder);
+        // It takes one node only.
+        match job.dht_nodes().first() {
+            Some(node) => command
+                .args(["--enable-dht=true", &format!("--dht-entry-point={node}")])
+                .arg(format!("--dht-listen-port={PORT}"))
+                .arg(format!("--dht-file-path={}", job.home.join("dht.dat").display())),
+            None => command.arg("--enable-dht=false"),
+        };
+        match job.lan() {
+            Some(_) => {
+                command.args(["--bt-enable-lpd=true", "--bt-lpd-interface", job.interface()])
+            }
+            None => command.arg("--bt-enable-lpd=false"),
+        };
         command
     }
 }
@@ -34,7 +48,7 @@ impl Aria2 {
     pub fn check(&self, job: &Job<'_>) -> Result<Launch> {
         let mut command = Self::command(job);
         command.args(["--check-integrity=true", "--hash-check-only=true"]).arg(job.torrent);
-        Launch::start(self.name(), &command, job.home)
+        job.start(self.name(), &command)
     }
 }
 
@@ -50,12 +64,12 @@ impl Program for Aria2 {
     fn seed(&self, job: &Job<'_>) -> Result<Launch> {
         let mut command = Self::command(job);
         command.args(["--check-integrity=true", "--seed-ratio=0.0"]).arg(job.torrent);
-        Ok(Launch::start(self.name(), &command, job.home)?.with_short_grace())
+        Ok(job.start(self.name(), &command)?.with_short_grace())
     }
 
     fn download(&self, job: &Job<'_>) -> Result<Launch> {
         let mut command = Self::command(job);
         command.arg("--seed-time=0").arg(job.torrent);
-        Ok(Launch::start(self.name(), &command, job.home)?.with_short_grace())
+        Ok(job.start(self.name(), &command)?.with_short_grace())
     }
 }

@@ -5,14 +5,17 @@ use std::io::Write as _;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
-use anyhow::{Context as _, Result};
-use serde_json::Value;
+use anyhow::{Context as _, Result, ensure};
+use serde_json::{Value, json};
 
-use super::{Job, Program, start_until_added};
+use super::{Job, Program, wait_until_added};
 use tasks::process::{Launch, output_of};
 
 const SCRIPT: &str = include_str!("libtorrent.py");
+/// How long it may take to join a DHT and to get an answer from it.
+const ANSWER_LIMIT: Duration = Duration::from_secs(60);
 
 /// libtorrent, run by a Python script.
 pub struct Libtorrent {
@@ -42,12 +45,47 @@ impl Libtorrent {
         let mut command = Command::new(self.python);
         command.args(["-c", SCRIPT, role]).arg(job.torrent).arg(job.folder);
         command.arg(job.listen().to_string()).arg(job.home);
+        let discovery = json!({ "dht_nodes": job.dht_nodes(), "lsd": job.lan().is_some() });
+        command.env("DISCOVERY", discovery.to_string());
         command
     }
 
     fn start(&self, job: &Job<'_>, role: &str) -> Result<Launch> {
         let command = self.command(job, role);
-        Ok(Launch::start(self.name, &command, job.home)?.with_short_grace())
+        Ok(job.start(self.name, &command)?.with_short_grace())
+    }
+
+    /// Starts a script that works without a torrent, and waits until it has started to work.
+    fn start_script(&self, command: &Command, home: &Path) -> Result<Launch> {
+        let mut launch = Launch::start(self.name, command, home)?.with_short_grace();
+        wait_until_added(&mut launch, home);
+        Ok(launch)
+    }
+
+    /// Starts nodes of one DHT, without budgets, and waits until they know each other.
+    pub fn start_dht(&self, nodes: &[SocketAddr], home: &Path) -> Result<Launch> {
+        let mut command = Command::new(self.python);
+        command.args(["-c", SCRIPT, "dht-nodes"]).arg(home);
+        command.args(nodes.iter().map(ToString::to_string));
+        let launch = self.start_script(&command, home)?;
+        ensure!(home.join("added").exists(), "there is no DHT\n{}", launch.output_tail());
+        Ok(launch)
+    }
+
+    /// Joins a DHT through `node` from `listen`, and returns its answer to a question.
+    pub fn ask_dht(
+        &self,
+        listen: SocketAddr,
+        node: SocketAddr,
+        question: &Value,
+        home: &Path,
+    ) -> Result<Value> {
+        let mut command = Command::new(self.python);
+        command.args(["-c", SCRIPT, "dht-ask", &listen.to_string(), &node.to_string()]);
+        let mut launch = Launch::start("asker", command.arg(question.to_string()), home)?;
+        let code = launch.exit_code(ANSWER_LIMIT)?;
+        ensure!(code == 0, "exit code {code}\n{}", launch.output_tail());
+        Ok(serde_json::from_str(&launch.stdout())?)
     }
 
     /// Returns the newer one that is installed.
@@ -70,7 +108,7 @@ impl Libtorrent {
     /// Verifies the data on disk with so many threads, and ends.
     pub fn check(&self, job: &Job<'_>, threads: usize) -> Result<Launch> {
         let mut command = self.command(job, "check");
-        start_until_added(self.name, command.arg(threads.to_string()), job.home)
+        self.start_script(command.arg(threads.to_string()), job.home)
     }
 
     /// Starts to download torrents, each into its folder, from peers that connect to `listen`. Ends
@@ -91,7 +129,7 @@ impl Libtorrent {
         }
         let mut command = Command::new(self.python);
         command.args(["-c", SCRIPT, "download-all"]).arg(jobs).arg(listen.to_string()).arg(home);
-        start_until_added(self.name, &command, home)
+        self.start_script(&command, home)
     }
 
     /// Starts to make a v1 .torrent of `data`, with pieces of 1 MiB.
@@ -104,7 +142,7 @@ impl Libtorrent {
     ) -> Result<Launch> {
         let mut command = Command::new(self.python);
         command.args(["-c", SCRIPT, "create"]).arg(data).arg(url).arg(torrent);
-        start_until_added(self.name, command.arg("1048576").arg(home), home)
+        self.start_script(command.arg("1048576").arg(home), home)
     }
 
     /// Starts a node of the DHT without budgets at `listen`, which must be on loopback. It pings
@@ -174,6 +212,8 @@ impl Program for Libtorrent {
     fn download(&self, job: &Job<'_>) -> Result<Launch> {
         let mut command = self.command(job, "download");
         command.args(job.peers.iter().map(ToString::to_string));
-        start_until_added(self.name, &command, job.home)
+        let mut launch = job.start(self.name, &command)?.with_short_grace();
+        wait_until_added(&mut launch, job.home);
+        Ok(launch)
     }
 }

@@ -2,6 +2,7 @@
 //! benchmarks share them.
 
 mod aria2;
+mod discovery;
 mod libtorrent;
 pub mod namespace;
 mod ours;
@@ -21,6 +22,7 @@ use anyhow::Result;
 use tasks::process::{Launch, wait_until_every};
 
 pub use aria2::Aria2;
+pub use discovery::{Discovery, Lan};
 pub use libtorrent::Libtorrent;
 pub use ours::Ours;
 pub use qbittorrent::Qbittorrent;
@@ -49,6 +51,43 @@ pub struct Job<'a> {
     pub ip: Ipv4Addr,
     /// Peers to connect to, for programs that accept some. All programs ask the torrent's tracker.
     pub peers: &'a [SocketAddr],
+    /// How it looks for further peers; `None` leaves bt-cli at its defaults, and the others without.
+    pub discovery: Option<&'a Discovery>,
+}
+
+impl<'a> Job<'a> {
+    /// Returns a job for which the program asks the torrent's tracker only.
+    pub fn new(torrent: &'a Path, folder: &'a Path, home: &'a Path, ip: Ipv4Addr) -> Self {
+        Self { torrent, folder, home, ip, peers: &[], discovery: None }
+    }
+
+    /// Starts a program of that name for this job.
+    fn start(&self, name: &str, command: &Command) -> Result<Launch> {
+        match self.lan() {
+            Some(lan) => Launch::start(name, &lan.inside(command), self.home),
+            None => Launch::start(name, command, self.home),
+        }
+    }
+
+    /// Returns the nodes by which it joins the DHT; if there are none, it has no DHT.
+    fn dht_nodes(&self) -> &'a [SocketAddr] {
+        self.discovery.map_or(&[], |discovery| &discovery.dht_nodes)
+    }
+
+    /// Whether it exchanges peers with peers (BEP 11).
+    fn pex(&self) -> bool {
+        self.discovery.is_some_and(|discovery| discovery.pex)
+    }
+
+    /// Returns the network at whose far end it is, where it looks for peers (BEP 14).
+    fn lan(&self) -> Option<&'a Lan> {
+        self.discovery?.lan.as_deref()
+    }
+
+    /// Returns the name of its network interface.
+    fn interface(&self) -> &str {
+        self.lan().map_or("lo", Lan::interface)
+    }
 }
 
 impl Job<'_> {
@@ -75,7 +114,7 @@ impl Job<'_> {
 }
 
 /// A program that takes part in swarms.
-pub trait Program {
+pub trait Program: Send + Sync {
     /// The name that `REQUIRE_PEERS` and the table use.
     fn name(&self) -> &'static str;
 
@@ -109,13 +148,11 @@ pub trait Program {
     }
 }
 
-/// Starts one of our scripts and waits until it creates `added` in `home`: its interpreter has
-/// started and it has the torrent.
-fn start_until_added(name: &str, command: &Command, home: &Path) -> Result<Launch> {
-    let mut launch = Launch::start(name, command, home)?.with_short_grace();
+/// Waits until one of our scripts creates `added` in `home`: its interpreter has started and it has
+/// the torrent.
+fn wait_until_added(launch: &mut Launch, home: &Path) {
     let added = home.join("added");
     wait_until_every(CHECK_INTERVAL, START_LIMIT, || added.exists() || !launch.is_running());
-    Ok(launch)
 }
 
 /// Returns the first word of `text` that starts with a digit, or with `v` and a digit.

@@ -6,7 +6,7 @@
 
 use std::ffi::OsStr;
 use std::io::{BufRead as _, BufReader};
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -22,6 +22,9 @@ const INSIDE: &str = "XTASK_INSIDE_NAMESPACE";
 pub const TRACKER: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 1);
 /// The address of bt-cli.
 pub const OURS: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 2);
+/// The first byte of the public addresses of programs that take part in a DHT. libtorrent takes
+/// 11.x, which belongs to a ministry of defence, for unused.
+const PUBLIC_NETWORK: u8 = 45;
 /// Two public addresses, as far as programs can tell.
 pub const PUBLIC: [Ipv4Addr; 2] = [Ipv4Addr::new(11, 77, 0, 1), Ipv4Addr::new(11, 77, 0, 2)];
 /// The last byte of the last address of a program.
@@ -131,7 +134,43 @@ pub fn add_addresses() -> Result<()> {
         ip(&["addr", "add", &format!("{address}/32"), "dev", "lo"])?;
     }
     // Any other address of 10.77.0.0/16 can be bound too: benchmarks have hundreds of peers.
-    ip(&["route", "add", "local", "10.77.0.0/16", "dev", "lo"])
+    ip(&["route", "add", "local", "10.77.0.0/16", "dev", "lo"])?;
+    ip(&["route", "add", "local", &format!("{PUBLIC_NETWORK}.0.0.0/8"), "dev", "lo"])
+}
+
+/// Keeps programs that ask for names of routers from sending to a name server.
+pub fn cut_off_name_servers() -> Result<()> {
+    let settings = std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
+    let servers = settings.lines().filter_map(|line| line.trim().strip_prefix("nameserver"));
+    for server in servers.filter_map(|server| server.trim().parse::<IpAddr>().ok()) {
+        if !server.is_loopback() {
+            let family = if server.is_ipv4() { "-4" } else { "-6" };
+            ip(&[family, "route", "add", "unreachable", &server.to_string()])?;
+        }
+    }
+    Ok(())
+}
+
+/// Returns a public address, as far as programs can tell, of a network (/16) of its own. Nodes of
+/// the DHT look for nodes in different networks.
+pub fn public_address(network: u8, host: u8) -> Ipv4Addr {
+    Ipv4Addr::new(PUBLIC_NETWORK, network, host, 1)
+}
+
+/// The addresses in the local network that [`add_lan`] adds.
+pub const LAN: [Ipv4Addr; 2] = [Ipv4Addr::new(10, 78, 0, 1), Ipv4Addr::new(10, 78, 0, 2)];
+
+/// Adds an interface for multicast, with the addresses of two machines.
+pub fn add_lan() -> Result<()> {
+    ip(&["link", "add", "lan0", "type", "veth", "peer", "name", "lan1"])?;
+    for end in ["lan0", "lan1"] {
+        ip(&["link", "set", end, "addrgenmode", "none"])?;
+        ip(&["link", "set", end, "up"])?;
+    }
+    for address in LAN {
+        ip(&["addr", "add", &format!("{address}/24"), "dev", "lan0"])?;
+    }
+    ip(&["route", "add", "239.192.0.0/16", "dev", "lan0"])
 }
 
 /// Adds the interface that nobody uses, and the default routes to it.
@@ -160,13 +199,28 @@ pub fn stray_packets() -> Result<u64> {
     said[0]["stats64"]["tx"]["packets"].as_u64().context("ip does not count packets")
 }
 
+/// Returns a public IPv6 address, as far as programs can tell, of a network (/48) of its own. It can
+/// be used once it has been [added](add_v6).
+pub fn public_v6(network: u8) -> Ipv6Addr {
+    Ipv6Addr::new(0x2a00, 0x4500, network.into(), 0, 0, 0, 0, 1)
+}
+
+/// Adds addresses of IPv6 to the namespace.
+pub fn add_v6(networks: impl IntoIterator<Item = u8>) -> Result<()> {
+    for network in networks {
+        ip(&["addr", "add", &format!("{}/128", public_v6(network)), "dev", "lo", "nodad"])?;
+    }
+    Ok(())
+}
+
 /// Returns the address of peer number `index` of a benchmark with hundreds of peers.
 pub fn numbered_address(index: usize) -> Ipv4Addr {
     let [high, low] = u16::try_from(index).unwrap_or(u16::MAX >> 1).to_be_bytes();
     Ipv4Addr::new(10, 77, 1 + high, low)
 }
 
-fn ip(arguments: &[&str]) -> Result<()> {
+/// Runs `ip`.
+pub(super) fn ip(arguments: &[&str]) -> Result<()> {
     let output = Command::new("ip").args(arguments).output().context("cannot run ip")?;
     let problem = String::from_utf8_lossy(&output.stderr);
     ensure!(output.status.success(), "ip {}: {}", arguments.join(" "), problem.trim());

@@ -5,7 +5,7 @@ use std::process::Command;
 
 use anyhow::{Result, ensure};
 
-use super::{Job, PORT, Program, version_in};
+use super::{Discovery, Job, PORT, Program, version_in};
 use crate::bt_cli::{BtCli, COMMAND_LIMIT, json_lines};
 use tasks::process::{Launch, output_of};
 use tasks::workspace;
@@ -40,8 +40,24 @@ impl Ours {
         command.args(job.peers.iter().map(|peer| format!("--peer={peer}")));
         command.args(["--port", &PORT.to_string()]);
         command.arg("--state-dir").arg(job.home.join("state"));
+        if let Some(discovery) = job.discovery {
+            add_discovery(&mut command, discovery);
+        }
         command
     }
+}
+
+/// Has it look for peers in these ways only.
+fn add_discovery(command: &mut Command, discovery: &Discovery) {
+    let nodes = &discovery.dht_nodes;
+    command.args(nodes.iter().map(|node| format!("--dht-node={node}")));
+    command.args(nodes.is_empty().then_some("--no-dht"));
+    command.args((!discovery.pex).then_some("--no-pex"));
+    match discovery.lan {
+        // It would keep to this machine otherwise.
+        Some(_) => command.args(["--dht-routers", "none"]).env_remove("BT_CLI_LOCAL"),
+        None => command.arg("--no-lsd"),
+    };
 }
 
 impl Program for Ours {

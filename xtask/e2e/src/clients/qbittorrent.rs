@@ -40,7 +40,7 @@ impl Program for Qbittorrent {
         command.arg(format!("--profile={}", job.home.display()));
         command.arg(format!("--webui-port={WEB_PORT}"));
         command.env("HOME", job.home);
-        let mut launch = Launch::start(self.name(), &command, job.home)?.with_short_grace();
+        let mut launch = job.start(self.name(), &command)?.with_short_grace();
         let web = SocketAddrV4::new(job.ip, WEB_PORT).into();
         let up =
             wait_until(START_LIMIT, || !launch.is_running() || TcpStream::connect(web).is_ok());
@@ -54,6 +54,9 @@ impl Program for Qbittorrent {
 
 fn settings(job: &Job<'_>) -> String {
     let Job { ip, folder, .. } = job;
+    let interface = job.interface();
+    // It has no setting for nodes: links and .torrent files name them.
+    let (dht, pex, lsd) = (!job.dht_nodes().is_empty(), job.pex(), job.lan().is_some());
     let done = job.done();
     let done = done.display();
     format!(
@@ -61,15 +64,15 @@ fn settings(job: &Job<'_>) -> String {
          [LegalNotice]\nAccepted=true\n\n\
          [BitTorrent]\n\
          Session\\AddTorrentPaused=false\n\
-         Session\\DHTEnabled=false\n\
+         Session\\DHTEnabled={dht}\n\
          Session\\DefaultSavePath={}\n\
          Session\\Encryption=0\n\
-         Session\\Interface=lo\n\
+         Session\\Interface={interface}\n\
          Session\\InterfaceAddress={ip}\n\
-         Session\\InterfaceName=lo\n\
-         Session\\LSDEnabled=false\n\
+         Session\\InterfaceName={interface}\n\
+         Session\\LSDEnabled={lsd}\n\
          Session\\MultiConnectionsPerIp=true\n\
-         Session\\PeXEnabled=false\n\
+         Session\\PeXEnabled={pex}\n\
          Session\\Port={PORT}\n\
          Session\\QueueingSystemEnabled=false\n\
          Session\\BTProtocol=TCP\n\n\
@@ -79,7 +82,7 @@ fn settings(job: &Job<'_>) -> String {
          WebUI\\Address={ip}\n\
          WebUI\\LocalHostAuth=false\n\
          WebUI\\AuthSubnetWhitelistEnabled=true\n\
-         WebUI\\AuthSubnetWhitelist=10.77.0.0/16\n\
+         WebUI\\AuthSubnetWhitelist=10.0.0.0/8, 45.0.0.0/8\n\
          WebUI\\UseUPnP=false\n",
         folder.display()
     )

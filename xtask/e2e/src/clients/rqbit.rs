@@ -26,7 +26,7 @@ impl Rqbit {
             command.arg(format!("--initial-peers={}", job.peer_list()));
         }
         command.arg(job.torrent).env("HOME", job.home);
-        Ok(Launch::start(self.name(), &command, job.home)?.with_short_grace())
+        Ok(job.start(self.name(), &command)?.with_short_grace())
     }
 }
 

@@ -27,14 +27,20 @@ impl Program for Rtorrent {
     fn download(&self, job: &Job<'_>) -> Result<Launch> {
         let session = job.home.join("session");
         fs::create_dir_all(&session)?;
+        let nodes = job
+            .dht_nodes()
+            .iter()
+            .map(|node| format!("schedule2=node-{},0,0,((dht.add_node,\"{node}\"))\n", node.ip()));
+        let nodes: String = nodes.collect();
         let settings = format!(
             "system.daemon.set=true\n\
              network.bind_address.set={ip}\n\
              network.local_address.set={ip}\n\
              network.port_range.set={PORT}-{PORT}\n\
              network.port_random.set=no\n\
-             dht.mode.set=disable\n\
-             protocol.pex.set=no\n\
+             dht.mode.set={dht}\n\
+             dht.port.set={PORT}\n\
+             protocol.pex.set={pex}\n\
              trackers.use_udp.set=yes\n\
              protocol.encryption.set=allow_incoming\n\
              session.path.set={session}\n\
@@ -42,8 +48,13 @@ impl Program for Rtorrent {
              log.open_file=\"log\",{home}/rtorrent.log\n\
              log.add_output=\"info\",\"log\"\n\
              method.set_key=event.download.finished,done,\"execute.nothrow=touch,{done}\"\n\
-             schedule2=load,0,0,((load.start,\"{torrent}\"))\n",
+             {nodes}\
+             schedule2=load,{delay},0,((load.start,\"{torrent}\"))\n",
             ip = job.ip,
+            dht = if nodes.is_empty() { "disable" } else { "on" },
+            // It asks the DHT at once, and then after a minute.
+            delay = if nodes.is_empty() { 0 } else { 3 },
+            pex = if job.pex() { "yes" } else { "no" },
             session = session.display(),
             folder = job.folder.display(),
             home = job.home.display(),
@@ -55,6 +66,6 @@ impl Program for Rtorrent {
         let mut command = Command::new("rtorrent");
         command.args(["-n", "-o"]).arg(format!("import={}", file.display()));
         command.env("HOME", job.home).env("TERM", "dumb");
-        Ok(Launch::start(self.name(), &command, job.home)?.with_short_grace())
+        Ok(job.start(self.name(), &command)?.with_short_grace())
     }
 }

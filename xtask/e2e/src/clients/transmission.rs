@@ -43,12 +43,12 @@ impl Program for Transmission {
         let settings = json!({
             "bind-address-ipv4": job.ip.to_string(),
             "bind-address-ipv6": "::1",
-            "dht-enabled": false,
+            "dht-enabled": !job.dht_nodes().is_empty(),
             "download-dir": job.folder,
             "incomplete-dir-enabled": false,
-            "lpd-enabled": false,
+            "lpd-enabled": job.lan().is_some(),
             "peer-port": PORT,
-            "pex-enabled": false,
+            "pex-enabled": job.pex(),
             "port-forwarding-enabled": false,
             "rename-partial-files": false,
             "rpc-bind-address": job.ip.to_string(),
@@ -65,9 +65,11 @@ impl Program for Transmission {
             "watch-dir-enabled": true,
         });
         fs::write(job.home.join("settings.json"), settings.to_string())?;
+        let nodes = job.dht_nodes().iter().map(|node| format!("{} {}\n", node.ip(), node.port()));
+        fs::write(job.home.join("dht.bootstrap"), nodes.collect::<String>())?;
         let mut command = Command::new("transmission-daemon");
         command.args(["--foreground", "--log-info", "--config-dir"]).arg(job.home);
-        let launch = Launch::start(self.name(), &command, job.home)?.with_short_grace();
+        let launch = job.start(self.name(), &command)?.with_short_grace();
         if let Some(link) = job.link() {
             let rpc = format!("{}:{RPC_PORT}", job.ip);
             let add = || output_of("transmission-remote", [&rpc, "-a", link]).is_some();

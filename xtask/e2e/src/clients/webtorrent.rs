@@ -6,7 +6,7 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result, bail};
 
-use super::{Job, PORT, Program, start_until_added};
+use super::{Job, PORT, Program, wait_until_added};
 use tasks::process::{Launch, output_of};
 
 const SCRIPT: &str = include_str!("webtorrent.mjs");
@@ -49,6 +49,8 @@ impl Program for Webtorrent {
         command.arg(script).arg(package.join("index.js")).arg(job.torrent).arg(job.folder);
         command.arg(PORT.to_string()).arg(job.home);
         command.args(job.peers.iter().map(ToString::to_string));
-        start_until_added(self.name(), &command, job.home)
+        let mut launch = job.start(self.name(), &command)?.with_short_grace();
+        wait_until_added(&mut launch, job.home);
+        Ok(launch)
     }
 }

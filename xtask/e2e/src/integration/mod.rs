@@ -18,7 +18,7 @@ pub enum Suite {
     Loopback,
     /// bt-cli killed at any moment, and disks that fail
     Crash,
-    /// Hostile torrents, trackers and peers
+    /// Hostile torrents, trackers, peers and nodes of the DHT
     Hostile,
     /// Other clients, where they are installed
     Interop,
@@ -81,7 +81,8 @@ impl Options {
             ("--seed", self.seed.map(|seed| seed.to_string())),
         ];
         let words = options.into_iter().filter_map(|(flag, value)| Some([flag.to_owned(), value?]));
-        std::iter::once(suite.to_owned()).chain(words.flatten()).collect()
+        let short = self.short.then(|| "--short".to_owned());
+        std::iter::once(suite.to_owned()).chain(short).chain(words.flatten()).collect()
     }
 }
 
@@ -127,11 +128,10 @@ fn is_wanted(only: Option<&str>, area: &str, name: &str) -> bool {
 
 /// Runs one suite.
 fn run_suite(suite: Suite, options: &Options) -> Result<Tally> {
-    let only = options.only.as_deref();
     match suite {
         Suite::Loopback => loopback::run(options),
         Suite::Crash => crash::run(options),
-        Suite::Hostile => hostile::run(only),
+        Suite::Hostile => hostile::run(options),
         Suite::Interop => interop::run(options),
     }
 }

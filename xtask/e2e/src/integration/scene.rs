@@ -48,6 +48,11 @@ impl Scene {
         Self { address_space: Some(bytes), ..self }
     }
 
+    /// Returns the path of the bt-cli that the case runs.
+    pub(super) fn program(&self) -> &Path {
+        &self.program
+    }
+
     /// Returns a path in the case's folder.
     pub(super) fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)

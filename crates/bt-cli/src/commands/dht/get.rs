@@ -17,7 +17,9 @@ pub(super) fn run(arguments: &DhtGetArgs, output: &Output) -> CommandResult {
     let stats = asker.check(answer.stats)?;
     let Some(item) = answer.found else {
         let nodes = count(stats.answered, "node", "nodes");
-        let message = format!("no node has the item {}: {nodes} answered", hex(&target.0));
+        let item = hex(&target.0);
+        let advice = "check --salt, or put it again: nodes forget an item after two hours";
+        let message = format!("no node has the item {item}: {nodes} answered; {advice}");
         return Err(Failure::new(Class::Network, message).into());
     };
     let value = value(&item);

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::TryRecvError;
 use indicatif::ProgressBar;
 use serde_json::{Value, json};
+use session::DhtConfig;
 use session::node::Node;
 
 use crate::cli::{DhtNodeArgs, StateArgs};
@@ -26,10 +27,9 @@ const SAVE_INTERVAL: Duration = Duration::from_secs(15 * 60);
 
 pub(super) fn run(arguments: &DhtNodeArgs, output: &Output) -> CommandResult {
     let signal = signals::first_signal().or_fail(Class::Failure, "cannot watch for signals")?;
-    let file = take_file(arguments, output);
     let mut config = dht_config(&arguments.join);
-    config.state = file.as_ref().and_then(DhtFile::read);
-    let node = Node::start(&config, &arguments.socket.port.0, arguments.socket.bind);
+    let file = take_file(&mut config, arguments, output);
+    let node = Node::start(&config, &arguments.socket.node_ports(), arguments.socket.bind);
     let mut node = node.map_err(|error| start_failure(&error))?;
     let mut view = View::new(&node, output);
     let mut saved = Instant::now();
@@ -50,15 +50,16 @@ pub(super) fn run(arguments: &DhtNodeArgs, output: &Output) -> CommandResult {
     shown
 }
 
-/// Takes the file with the nodes of earlier launches; `None` if another process has it.
-fn take_file(arguments: &DhtNodeArgs, output: &Output) -> Option<DhtFile> {
+/// Takes the file with the nodes of earlier launches, and has the node start with them; `None` if
+/// another process has the file.
+fn take_file(config: &mut DhtConfig, arguments: &DhtNodeArgs, output: &Output) -> Option<DhtFile> {
     let dir = state_dir(&StateArgs { state_dir: arguments.state_dir.clone() })?;
     if let Err(error) = fs::create_dir_all(&dir) {
         output
             .warn(&format!("cannot keep nodes for the next launch in {}: {error}", dir.display()));
         return None;
     }
-    let file = DhtFile::take(&dir);
+    let file = DhtFile::take_for(config, &dir);
     if file.is_none() {
         output.note("another process keeps its nodes for the next launch, so this one does not");
     }

@@ -7,12 +7,12 @@ use serde_json::{Value, json};
 use session::node::{Announce, Stats};
 
 use super::link;
-use crate::cli::DhtPeersArgs;
+use crate::cli::DhtTorrentArgs;
 use crate::dht_asker::{DhtAsker, stats_line};
 use crate::failure::{Class, CommandResult, Failure};
 use crate::output::{Output, Style, count};
 
-pub(super) fn run(arguments: &DhtPeersArgs, output: &Output) -> CommandResult {
+pub(super) fn run(arguments: &DhtTorrentArgs, output: &Output) -> CommandResult {
     let link = link(&arguments.torrent)?;
     let info_hash = link.info_hashes.wire();
     let mut asker = DhtAsker::start(&arguments.ask, link.dht_nodes.clone())?;

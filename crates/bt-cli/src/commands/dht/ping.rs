@@ -14,7 +14,7 @@ use crate::output::{Output, hex, short_duration};
 pub(super) fn run(arguments: &DhtPingArgs, output: &Output) -> CommandResult {
     let addresses = address::resolve(&arguments.address)?;
     let config = DhtConfig { routers: Vec::new(), read_only: true, ..DhtConfig::new() };
-    let node = Node::start(&config, &arguments.socket.port.0, arguments.socket.bind);
+    let node = Node::start(&config, &arguments.socket.asking_ports(), arguments.socket.bind);
     let mut node = node.map_err(|error| start_failure(&error))?;
     let Some(pong) = node.ping(&addresses, arguments.timeout) else {
         let message = format!("no answer from {}: is it a node of the DHT?", arguments.address);

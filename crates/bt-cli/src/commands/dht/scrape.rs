@@ -3,12 +3,12 @@
 use serde_json::json;
 
 use super::link;
-use crate::cli::DhtScrapeArgs;
+use crate::cli::DhtTorrentArgs;
 use crate::dht_asker::{DhtAsker, counts_text, stats_line};
 use crate::failure::CommandResult;
 use crate::output::Output;
 
-pub(super) fn run(arguments: &DhtScrapeArgs, output: &Output) -> CommandResult {
+pub(super) fn run(arguments: &DhtTorrentArgs, output: &Output) -> CommandResult {
     let link = link(&arguments.torrent)?;
     let info_hash = link.info_hashes.wire();
     let mut asker = DhtAsker::start(&arguments.ask, link.dht_nodes.clone())?;

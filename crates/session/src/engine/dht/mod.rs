@@ -1,22 +1,23 @@
 //! Our node of the DHT, and which torrent asks it for peers when (BEP 5).
 //!
 //! The node starts with the first public torrent. Torrents that found no peer are looked up again
-//! after a minute, then two, and so on; the others after a quarter of an hour. A large session is
-//! slower than that, because the node limits its own queries: then both kinds get every other lookup.
+//! after 5 s, then 10 s, and so on, announced seeders after a minute, then two; the others after a
+//! quarter of an hour. A large session is slower than that, because the node limits its own
+//! queries: then both kinds get every other lookup.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use bt_types::InfoHashV1;
-use dht::{Announce, Config, Dht, Event, LookupKey, State};
+use dht::{Announce, Config, Dht, Event, LookupKey, SavedState};
 use piece_store::TorrentKey;
 use rand::{Rng, RngExt as _, SeedableRng as _};
 use rand_chacha::ChaCha8Rng;
 
 use super::announce::{Families, Resolved};
 use crate::config::DhtConfig;
-use crate::limits::{DHT_INTERVAL, DHT_JITTER, DHT_RETRY, MAX_DHT_LOOKUPS};
+use crate::limits::{DHT_INTERVAL, DHT_JITTER, DHT_RETRY, DHT_SEED_RETRY, MAX_DHT_LOOKUPS};
 use crate::node_names::{self, NodeNames};
 
 /// The node, and the torrents that use it.
@@ -35,7 +36,16 @@ pub(super) struct DhtClient {
     last_had_peers: bool,
     /// The lookups that run, at most [`MAX_DHT_LOOKUPS`].
     lookups: BTreeMap<LookupKey, TorrentKey>,
-    found: VecDeque<(TorrentKey, Vec<SocketAddr>)>,
+    found: VecDeque<Found>,
+}
+
+/// Peers of a torrent that were found.
+#[derive(Debug)]
+pub(super) struct Found {
+    pub(super) torrent: TorrentKey,
+    /// The node that named them; `None` if that was our own.
+    pub(super) informant: Option<SocketAddr>,
+    pub(super) peers: Vec<SocketAddr>,
 }
 
 /// A torrent for which peers are wanted.
@@ -48,6 +58,16 @@ struct Wanted {
     in_vain: u32,
     /// Whether a lookup has ended.
     ended: bool,
+}
+
+impl Wanted {
+    /// Returns how long it rests after another lookup that found nobody. With `is_announced`, nodes
+    /// know of us.
+    fn retry(&self, is_announced: bool) -> Duration {
+        let is_seed = matches!(self.announce, Announce::Port { seed: true, .. });
+        let first = if is_seed && is_announced { DHT_SEED_RETRY } else { DHT_RETRY };
+        first.saturating_mul(2u32.saturating_pow(self.in_vain.saturating_sub(1))).min(DHT_INTERVAL)
+    }
 }
 
 /// The lookup of a torrent.
@@ -155,12 +175,12 @@ impl DhtClient {
             Lookup::Due(at) => self.unschedule(torrent, at),
             Lookup::Runs(key, _) => self.stop_lookup(key),
         }
-        self.found.retain(|(of, _)| *of != torrent);
+        self.found.retain(|found| found.torrent != torrent);
     }
 
     /// The next datagram to send.
-    pub(super) fn poll_transmit(&mut self, now: Duration) -> Option<(SocketAddr, Vec<u8>)> {
-        let transmit = self.node.as_mut()?.poll_transmit(now)?;
+    pub(super) fn poll_transmit(&mut self) -> Option<(SocketAddr, Vec<u8>)> {
+        let transmit = self.node.as_mut()?.poll_transmit()?;
         Some((transmit.to, transmit.bytes.to_vec()))
     }
 
@@ -170,7 +190,7 @@ impl DhtClient {
     }
 
     /// The next peers that were found.
-    pub(super) fn poll_peers(&mut self) -> Option<(TorrentKey, Vec<SocketAddr>)> {
+    pub(super) fn poll_peers(&mut self) -> Option<Found> {
         self.found.pop_front()
     }
 
@@ -197,7 +217,7 @@ impl DhtClient {
     }
 
     /// Returns what the next launch should know, if the node has started.
-    pub(super) fn save(&self) -> Option<State> {
+    pub(super) fn save(&self) -> Option<SavedState> {
         self.node.as_ref().map(|node| node.save())
     }
 
@@ -212,10 +232,8 @@ impl DhtClient {
     }
 
     fn take_nodes(&mut self, now: Duration, found: node_names::Found) {
-        let Some(node) = &mut self.node else { return };
-        found.nodes.into_iter().for_each(|address| node.handle_node(now, address));
-        if !found.routers.is_empty() {
-            node.handle_routers(now, &found.routers);
+        if let Some(node) = &mut self.node {
+            found.pass_to(node, now);
         }
     }
 
@@ -230,8 +248,10 @@ impl DhtClient {
     fn take_events(&mut self, now: Duration) {
         while let Some(event) = self.node.as_mut().and_then(|node| node.poll_event()) {
             match event {
-                Event::Peers { lookup, addresses, .. } => self.handle_peers(lookup, addresses),
-                Event::Done { lookup, .. } => self.handle_done(now, lookup),
+                Event::Peers { lookup, from, addresses } => {
+                    self.handle_peers(lookup, from, addresses);
+                }
+                Event::Done { lookup, stats } => self.handle_done(now, lookup, stats.stored > 0),
                 Event::RoutersWanted => {
                     let found = self.names.look_up_again();
                     self.take_nodes(now, found);
@@ -243,24 +263,29 @@ impl DhtClient {
         }
     }
 
-    fn handle_peers(&mut self, lookup: LookupKey, addresses: Vec<SocketAddr>) {
+    fn handle_peers(
+        &mut self,
+        lookup: LookupKey,
+        informant: Option<SocketAddr>,
+        peers: Vec<SocketAddr>,
+    ) {
         let Some(torrent) = self.lookups.get(&lookup) else { return };
         if let Some(Wanted { lookup: Lookup::Runs(_, found), .. }) = self.torrents.get_mut(torrent)
         {
-            *found += addresses.len();
+            *found += peers.len();
         }
-        self.found.push_back((*torrent, addresses));
+        self.found.push_back(Found { torrent: *torrent, informant, peers });
     }
 
-    fn handle_done(&mut self, now: Duration, lookup: LookupKey) {
+    fn handle_done(&mut self, now: Duration, lookup: LookupKey, is_announced: bool) {
         let Some(torrent) = self.lookups.remove(&lookup) else { return };
         let Some(wanted) = self.torrents.get_mut(&torrent) else { return };
         let found = matches!(wanted.lookup, Lookup::Runs(_, found) if found > 0);
-        wanted.in_vain = if found { 0 } else { wanted.in_vain + 1 };
+        wanted.in_vain = if found { 0 } else { wanted.in_vain.saturating_add(1) };
         wanted.ended = true;
-        let retry = DHT_RETRY * 2u32.pow(wanted.in_vain.clamp(1, 5) - 1);
-        let rest = if found { DHT_INTERVAL } else { retry.min(DHT_INTERVAL) };
-        let jitter = Duration::from_millis(self.rng.random_range(0..DHT_JITTER.as_millis() as u64));
+        let rest = if found { DHT_INTERVAL } else { wanted.retry(is_announced) };
+        let jitter = DHT_JITTER.min(rest / 4).as_millis() as u64;
+        let jitter = Duration::from_millis(self.rng.random_range(0..jitter));
         self.wait_until(torrent, now + rest + jitter);
     }
 

@@ -119,7 +119,7 @@ impl<F> Link<F> {
     }
 
     /// Without a complete handshake: whether the connection is outgoing.
-    pub(super) fn half_open(&self) -> Option<bool> {
+    pub(crate) fn half_open(&self) -> Option<bool> {
         match self {
             Self::Connecting(_) => Some(true),
             Self::Handshaking(link) => Some(link.expected.is_some()),

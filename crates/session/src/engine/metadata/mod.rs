@@ -26,6 +26,7 @@ use std::time::Duration;
 
 use bt_types::Sha1Digest;
 use peer_wire::METADATA_PIECE_LENGTH;
+use piece_store::info_digests;
 use swarm::PeerKey;
 
 use crate::limits::{MAX_ASSEMBLIES, METADATA_STALL, METADATA_TICK};
@@ -192,18 +193,19 @@ impl MetadataFetch {
         None
     }
 
-    /// An assembly was right: `info` is the metadata, and its pieces have these digests. Returns
-    /// the peers that sent others, as far as is known still.
+    /// An assembly was right: `info` is the metadata. Returns the peers that sent others, as far as
+    /// is known still.
     pub(super) fn handle_right(
         &mut self,
         info: &[u8],
-        digests: &[Sha1Digest],
         memory: &mut MetadataMemory,
     ) -> BTreeSet<Sender> {
         let assemblies = self.assemblies.iter();
         let mut liars: BTreeSet<Sender> =
             assemblies.flat_map(|assembly| assembly.senders_of_other(info)).collect();
         self.clear(memory);
+        // Few torrents have any, and hashing takes a millisecond per MiB.
+        let digests = if self.evidence.is_empty() { Vec::new() } else { info_digests(info) };
         for evidence in std::mem::take(&mut self.evidence) {
             let sent = evidence.senders.into_iter().zip(evidence.digests).enumerate();
             let wrong = sent.filter(|(piece, (_, digest))| digests.get(*piece) != Some(digest));

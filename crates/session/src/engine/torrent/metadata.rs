@@ -55,8 +55,8 @@ impl Metadata {
 }
 
 /// Returns the torrent without these trackers, also in the bytes of its file.
-fn without_trackers(metainfo: Metainfo, strangers: &[String]) -> Metainfo {
-    let is_own = |tier: &&Vec<String>| !tier.iter().any(|url| strangers.contains(url));
+fn without_trackers(metainfo: Metainfo, further: &[String]) -> Metainfo {
+    let is_own = |tier: &&Vec<String>| !tier.iter().any(|url| further.contains(url));
     let own: Vec<Vec<String>> = metainfo.trackers().iter().filter(is_own).cloned().collect();
     let again = Metainfo::from_info(metainfo.raw_info(), &own, metainfo.web_seeds());
     again.unwrap_or(metainfo)
@@ -83,7 +83,7 @@ impl Torrent {
         now: Duration,
         mut metainfo: Metainfo,
     ) -> (Arc<Metainfo>, Vec<String>) {
-        let strangers = self.add.further_trackers.take().map_or_else(Vec::new, |urls| *urls);
+        let further = self.add.further_trackers.take().map_or_else(Vec::new, |urls| *urls);
         let mut warnings = Vec::new();
         if metainfo.info().private() {
             let names_peers = matches!(&self.add.description, Description::Link(link)
@@ -91,12 +91,12 @@ impl Torrent {
             if names_peers && self.add.peers.is_empty() {
                 warnings.push(IGNORED_PEERS.to_owned());
             }
-            if !strangers.is_empty() {
+            if !further.is_empty() {
                 warnings.push(IGNORED_TRACKERS.to_owned());
-                metainfo = without_trackers(metainfo, &strangers);
+                metainfo = without_trackers(metainfo, &further);
             }
             if let Phase::Metadata(metadata) = &mut self.phase {
-                metadata.swarm.set_private(now, &strangers);
+                metadata.swarm.set_private(now, &further);
             }
         }
         if let Some(watch) = &mut self.watch {

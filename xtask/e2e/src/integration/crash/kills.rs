@@ -10,22 +10,19 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, ensure};
-use rustix::process::Signal;
+use anyhow::{Context as _, Result};
 use testkit::{Payload, PayloadBuilder, Script, ScriptedPeer};
 
+use super::moment::Moment;
 use super::pieces::{check_not_requested, compare, pieces_of, reported_pieces, wait_until_read};
 use crate::bt_cli::{COMMAND_LIMIT, finish};
-use crate::integration::scene::{LIMIT, Scene, file};
+use crate::integration::scene::{Scene, file};
 use crate::rng::Rng;
-use tasks::process::{Launch, wait_until_every};
 use tasks::report::Case;
 
 const USER: &str = "leecher";
 /// How many bytes too long a file is.
 const TAIL: usize = 5_000;
-/// How exactly a moment is met.
-const CHECK_INTERVAL: Duration = Duration::from_millis(1);
 /// The longest time from the launch to the first bytes.
 const START: Duration = Duration::from_millis(60);
 /// The longest time from the last block to the end: commit, sync, journal.
@@ -146,15 +143,6 @@ fn small_files(count: u64, end: u64) -> PayloadBuilder {
         .collect();
     let files: Vec<(&str, u64)> = names.iter().map(|(name, size)| (name.as_str(), *size)).collect();
     Payload::folder("many", &files)
-}
-
-/// When a process is killed.
-#[derive(Debug, Clone, Copy)]
-enum Moment {
-    /// This long after its launch.
-    At(Duration),
-    /// This long after the seeders have sent this many blocks.
-    Sent(u64, Duration),
 }
 
 /// Counts for the report.
@@ -309,9 +297,10 @@ impl Series {
         let mut launch = self.scene.user(USER).start("download", &command)?;
         self.counts.launches += 1;
         let killed = match moment {
-            Some(moment) => self.kill(&mut launch, moment, &seeders)?,
+            Some(moment) => moment.kill(&mut launch, |blocks| blocks_sent(&seeders) >= blocks)?,
             None => false,
         };
+        self.counts.kills += u32::from(killed);
         if !killed {
             finish(&mut launch, COMMAND_LIMIT)?.expect(0)?;
         }
@@ -331,7 +320,7 @@ impl Series {
         missing.map(|piece| u64::from(geometry.block_count(piece))).sum()
     }
 
-    /// Rng a moment: one in six at the start, or more; one in six at the end; the others anywhere.
+    /// Draws a moment: one in six at the start, or more; one in six at the end; the others anywhere.
     fn draw(&mut self, verified: &BTreeSet<u32>) -> Moment {
         let missing = self.blocks_missing(verified);
         let share = missing as f64 / self.layout.seeders as f64;
@@ -354,31 +343,6 @@ impl Series {
         // Files that were cut are ours, so a later launch needs no permission.
         command.args(self.has_longer().then_some("--overwrite"));
         command
-    }
-
-    /// Kills a process at its moment; returns false if it verified ended before.
-    fn kill(
-        &mut self,
-        launch: &mut Launch,
-        moment: Moment,
-        seeders: &[ScriptedPeer],
-    ) -> Result<bool> {
-        let wait = match moment {
-            Moment::At(wait) => wait,
-            Moment::Sent(blocks, wait) => {
-                wait_until_every(CHECK_INTERVAL, LIMIT, || {
-                    launch.has_ended() || blocks_sent(seeders) >= blocks
-                });
-                wait
-            }
-        };
-        wait_until_every(CHECK_INTERVAL, wait, || launch.has_ended());
-        launch.signal(Signal::KILL)?;
-        let status = launch.wait(LIMIT)?;
-        let killed = status.code().is_none();
-        ensure!(killed || status.success(), "it failed\n{}", launch.output_tail());
-        self.counts.kills += u32::from(killed);
-        Ok(killed)
     }
 }
 

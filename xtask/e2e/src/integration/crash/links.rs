@@ -10,19 +10,16 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use rustix::process::Signal;
-use testkit::{MetadataBehaviour, Payload, Script, ScriptedPeer};
+use testkit::{MetadataBehaviour, Payload, Script};
 
+use super::moment::Moment;
 use super::pieces::{check_not_requested, reported_pieces, wait_until_read};
 use crate::bt_cli::{COMMAND_LIMIT, finish};
-use crate::integration::scene::{LIMIT, Scene, link};
+use crate::integration::scene::{Scene, link};
 use crate::rng::Rng;
-use tasks::process::{Launch, wait_until_every};
 use tasks::report::Case;
 
 const USER: &str = "leecher";
-/// How exactly a moment is met.
-const CHECK_INTERVAL: Duration = Duration::from_millis(1);
 /// The longest time from the launch to the first message.
 const START: Duration = Duration::from_millis(40);
 /// The longest time from the last piece of the metadata to the first pieces of the payload: check,
@@ -39,15 +36,6 @@ pub(super) fn case(program: &Path, kills: u32, seed: u64) -> Case<'_> {
         let summary = series.counts.summary(seed);
         done.map(|()| summary.clone()).with_context(|| format!("after {summary}"))
     })
-}
-
-/// When a process is killed.
-#[derive(Debug, Clone, Copy)]
-enum Moment {
-    /// This long after its launch.
-    At(Duration),
-    /// This long after the seeder has sent this many pieces of the metadata.
-    Sent(u64, Duration),
 }
 
 /// Counts for the report.
@@ -115,7 +103,11 @@ impl Series {
         let mut launch = self.scene.download_link(USER, &link, &[])?;
         self.counts.launches += 1;
         let killed = match moment {
-            Some(moment) => self.kill(&mut launch, moment, &seeder)?,
+            // If the metadata is kept, none is sent: then it is killed among the blocks.
+            Some(moment) => moment.kill(&mut launch, |pieces| {
+                let seen = seeder.seen();
+                seen.metadata_sent >= pieces || !seen.requests.is_empty()
+            })?,
             None => false,
         };
         if !killed {
@@ -154,26 +146,5 @@ impl Series {
             1..=3 => Moment::Sent(self.rng.below(pieces), self.rng.time(WAY)),
             _ => Moment::Sent(pieces, self.rng.time(ARRIVAL)),
         }
-    }
-
-    /// Kills a process at its moment; returns false if it ended before.
-    fn kill(&self, launch: &mut Launch, moment: Moment, seeder: &ScriptedPeer) -> Result<bool> {
-        let wait = match moment {
-            Moment::At(wait) => wait,
-            Moment::Sent(pieces, wait) => {
-                // If the metadata is kept, none is sent: then it is killed among the blocks.
-                wait_until_every(CHECK_INTERVAL, LIMIT, || {
-                    let seen = seeder.seen();
-                    launch.has_ended() || seen.metadata_sent >= pieces || !seen.requests.is_empty()
-                });
-                wait
-            }
-        };
-        wait_until_every(CHECK_INTERVAL, wait, || launch.has_ended());
-        launch.signal(Signal::KILL)?;
-        let status = launch.wait(LIMIT)?;
-        let killed = status.code().is_none();
-        ensure!(killed || status.success(), "it failed\n{}", launch.output_tail());
-        Ok(killed)
     }
 }

@@ -11,6 +11,7 @@
 mod faults;
 mod kills;
 mod links;
+mod moment;
 mod mounts;
 mod pieces;
 mod shared;

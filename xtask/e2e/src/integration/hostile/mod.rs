@@ -1,8 +1,10 @@
-//! Hostile torrents, trackers and peers against bt-cli as a process. Each row of the report names
-//! what is done; the result that it must have is beside it.
+//! Hostile torrents, trackers, peers and nodes of the DHT against bt-cli as a process. Each row of
+//! the report names what is done; the result that it must have is beside it.
 
 mod certificates;
 mod datagrams;
+mod dht;
+mod local;
 mod peers;
 mod redirects;
 mod torrents;
@@ -11,9 +13,9 @@ mod words;
 
 use anyhow::Result;
 
-use super::is_wanted;
 use super::scene::{self, Scene, file, text};
-use crate::bt_cli::Finished;
+use super::{Options, is_wanted};
+use crate::bt_cli::{Finished, json_lines};
 use crate::clients::namespace;
 use tasks::process::find_program;
 use tasks::report::{self, Report, Tally};
@@ -38,6 +40,18 @@ fn case(
     Case { name, what, work: Box::new(work) }
 }
 
+/// A case by name, what must come of it, and the work. It gets a scene of its own, and returns a note.
+type Story = (&'static str, &'static str, fn(&Scene) -> Result<String>);
+
+/// Returns the case with these cells (its area and name come first), if it is wanted.
+fn hostile_case<'a>(
+    only: Option<&str>,
+    cells: &[&str; 3],
+    work: impl FnOnce() -> Result<String> + Send + 'a,
+) -> Option<report::Case<'a>> {
+    is_wanted(only, cells[0], cells[1]).then(|| report::Case::new(cells, work))
+}
+
 /// Runs `bt-cli peers` on a torrent with the tracker `url`.
 fn peers_of(scene: &Scene, url: String, options: &[&str]) -> Result<Finished> {
     let payload = scene.payload(file(8).tracker(url))?;
@@ -50,19 +64,20 @@ const AT_ONCE: usize = 4;
 const ADDRESS_SPACE: u64 = 512 << 20;
 
 /// Runs every case whose name contains `only`, in a network namespace if this machine allows one.
-pub(super) fn run(only: Option<&str>) -> Result<Tally> {
+pub(super) fn run(options: &Options) -> Result<Tally> {
     if namespace::is_inside() {
         namespace::add_addresses()?;
+        namespace::add_lan()?;
     } else if let Ok(flags) = namespace::network_flags() {
-        let mut arguments = vec!["hostile"];
-        arguments.extend(only.iter().flat_map(|only| ["--only", only]));
-        return namespace::run_suite_inside(flags, &arguments, &workspace::build_bt_cli()?);
+        let words = options.words("hostile");
+        return namespace::run_suite_inside(flags, &words, &workspace::build_bt_cli()?);
     }
-    run_here(only)
+    run_here(options)
 }
 
-fn run_here(only: Option<&str>) -> Result<Tally> {
+fn run_here(options: &Options) -> Result<Tally> {
     let program = workspace::build_bt_cli()?;
+    let only = options.only.as_deref();
     let mut report = Report::new(&["area", "case", "what is done"]);
     torrents::run(&mut report, only, &program)?;
     let mut all = Vec::new();
@@ -84,6 +99,8 @@ fn run_here(only: Option<&str>) -> Result<Tally> {
             }
         }
     }
+    all.extend(dht::cases(&program, only, options.short));
+    all.extend(local::cases(&mut report, &program, only));
     report.run_parallel(AT_ONCE, all);
     peers::run(&mut report, &program, only);
     for (program, what) in [("prlimit", "limits of memory"), ("script", "output on a terminal")] {

@@ -7,6 +7,7 @@ mod crowd;
 mod framing;
 mod handshakes;
 mod metadata;
+pub(super) mod pex;
 mod pieces;
 mod requests;
 
@@ -22,7 +23,7 @@ use testkit::{HttpTracker, Payload, Script, ScriptedPeer};
 
 use crate::bt_cli::json_lines;
 use crate::integration::is_wanted;
-use crate::integration::scene::{LIMIT, Scene, file, free_address};
+use crate::integration::scene::{self, LIMIT, Scene, file, free_address};
 use tasks::process::{Launch, wait_until};
 use tasks::report::{Case, Report};
 
@@ -83,6 +84,7 @@ pub(super) fn run(report: &mut Report, program: &Path, only: Option<&str>) {
         ("blocks", dialled, blocks::ROWS),
         ("requests", requesting, requests::ROWS),
         ("metadata", metadata::linked, metadata::ROWS),
+        ("pex", dialled, pex::ROWS),
     ];
     let mut all: Vec<Case<'_>> = Vec::new();
     for (area, encounter, rows) in tables {
@@ -91,10 +93,15 @@ pub(super) fn run(report: &mut Report, program: &Path, only: Option<&str>) {
             all.push(Case::new(&[area, row.0, &row.1.to_string()], work));
         }
     }
-    for (area, cases) in [("peers", cases::CASES), ("metadata", metadata::CASES)] {
+    for (area, cases) in
+        [("peers", cases::CASES), ("metadata", metadata::CASES), ("pex", pex::CASES)]
+    {
         for (name, what) in cases.iter().filter(|(name, _)| is_wanted(only, area, name)) {
-            let work = move || what(&Scene::new(program)?);
-            all.push(Case::new(&[area, name, "several peers"], work));
+            let cells = [area, name, "several peers"];
+            match scene::obstacle(name) {
+                Some(obstacle) => report.skip(&cells, obstacle),
+                None => all.push(Case::new(&cells, move || what(&Scene::new(program)?))),
+            }
         }
     }
     report.run_parallel(AT_ONCE, all);

@@ -5,6 +5,7 @@
 //! 10.77.0.2 bt-cli                          10.77.0.20   opentracker
 //! ```
 
+mod discovery;
 mod names;
 mod odd_names;
 mod opentracker;
@@ -23,7 +24,7 @@ use crate::rng::fresh_seed;
 use opentracker::Opentracker;
 use tasks::report::{Report, Tally};
 use tasks::workspace;
-use transfer::{Dialler, Hint};
+use transfer::{Dialler, Hint, Party};
 
 /// The environment variable with the programs that must be installed, separated by commas.
 const REQUIRED: &str = "REQUIRE_PEERS";
@@ -38,6 +39,7 @@ const MEBIBYTES: u32 = 800;
 pub(super) fn run(options: &Options) -> Result<Tally> {
     if namespace::is_inside() {
         namespace::add_addresses()?;
+        namespace::cut_off_name_servers()?;
         return Suite::new(options)?.run();
     }
     match namespace::network_flags() {
@@ -94,6 +96,7 @@ impl<'a> Suite<'a> {
 
     fn run(mut self) -> Result<Tally> {
         let mut missing = required();
+        let mut peers = Vec::new();
         for (index, program) in programs().into_iter().enumerate() {
             let ip = namespace::address_of(index);
             match program.version() {
@@ -102,9 +105,13 @@ impl<'a> Suite<'a> {
                     let peer = Peer { program, version, ip };
                     self.exchange(&peer);
                     self.exchange_by_link(&peer);
+                    peers.push(peer);
                 }
                 None => self.report.skip(&[program.name(), "-", "-"], "not installed"),
             }
+        }
+        if self.options.instead.is_none() {
+            discovery::run(&mut self.report, self.ours.as_ref(), &peers, self.options);
         }
         self.announce(&mut missing);
         if self.options.instead.is_none() {
@@ -132,8 +139,8 @@ impl<'a> Suite<'a> {
         if !self.wants(name) {
             return;
         }
-        let theirs = transfer::Party { program: peer.program.as_ref(), ip: peer.ip };
-        let ours = transfer::Party { program: self.ours.as_ref(), ip: namespace::OURS };
+        let theirs = Party::new(peer.program.as_ref(), peer.ip);
+        let ours = Party::new(self.ours.as_ref(), namespace::OURS);
         let us = self.ours.name();
         for (direction, seeder, leecher, dialler) in [
             (format!("it seeds, {us} downloads"), theirs, ours, Dialler::Leecher),
@@ -152,8 +159,8 @@ impl<'a> Suite<'a> {
         if !self.wants(name) && !self.wants("magnet") {
             return;
         }
-        let theirs = transfer::Party { program: peer.program.as_ref(), ip: peer.ip };
-        let ours = transfer::Party { program: self.ours.as_ref(), ip: namespace::OURS };
+        let theirs = Party::new(peer.program.as_ref(), peer.ip);
+        let ours = Party::new(self.ours.as_ref(), namespace::OURS);
         let us = self.ours.name();
         for (direction, seeder, leecher, hint) in [
             (format!("it seeds, {us} has a link to the tracker"), theirs, ours, Hint::Tracker),
@@ -172,12 +179,12 @@ impl<'a> Suite<'a> {
 
     /// The other program super-seeds, which works only if we announce our pieces (BEP 16).
     fn super_seed(&mut self) {
-        let ours = transfer::Party { program: self.ours.as_ref(), ip: namespace::OURS };
+        let ours = Party::new(self.ours.as_ref(), namespace::OURS);
         for program in [Libtorrent::pypi(), Libtorrent::debian()].map(Libtorrent::super_seeding) {
             let Some(version) = program.version().filter(|_| self.wants(program.name())) else {
                 continue;
             };
-            let theirs = transfer::Party { program: &program, ip: namespace::address_of(0) };
+            let theirs = Party::new(&program, namespace::address_of(0));
             let cells = [program.name(), &version, "it super-seeds, bt-cli downloads"];
             self.report.run(&cells, || transfer::run(theirs, ours, Dialler::Leecher));
         }
@@ -188,8 +195,8 @@ impl<'a> Suite<'a> {
     fn exchange_over_one_connection(&mut self) {
         let name = Rtorrent.name();
         let Some(version) = Rtorrent.version().filter(|_| self.wants(name)) else { return };
-        let ours = transfer::Party { program: self.ours.as_ref(), ip: namespace::OURS };
-        let theirs = transfer::Party { program: &Rtorrent, ip: namespace::address_of(0) };
+        let ours = Party::new(self.ours.as_ref(), namespace::OURS);
+        let theirs = Party::new(&Rtorrent, namespace::address_of(0));
         let mebibytes = self.options.mebibytes.unwrap_or(MEBIBYTES);
         for (direction, seeder, leecher) in
             [("it seeds", theirs, ours), ("bt-cli seeds", ours, theirs)]
@@ -212,7 +219,7 @@ impl<'a> Suite<'a> {
         }
         missing.retain(|missing| missing != name);
         let version = Opentracker::version();
-        let ours = transfer::Party { program: self.ours.as_ref(), ip: namespace::OURS };
+        let ours = Party::new(self.ours.as_ref(), namespace::OURS);
         for protocol in ["HTTP", "UDP"] {
             let cells =
                 [name, &version, &format!("{} announces over {protocol}", ours.program.name())];

@@ -11,7 +11,7 @@ use testkit::{HttpTracker, Payload, PayloadBuilder, SeenAnnounce, Tracker};
 
 use super::opentracker::Opentracker;
 use crate::bt_cli::json_lines;
-use crate::clients::{Job, PORT, Program, namespace};
+use crate::clients::{Discovery, Job, PORT, Program, namespace};
 use tasks::process::{Launch, wait_until};
 
 /// How long a program may take to check its data and announce.
@@ -26,11 +26,26 @@ const OPENTRACKER: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 20);
 /// The address of the second of two copies of our program.
 const SECOND: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 19);
 
-/// A program and the address it uses.
+/// A program, the address it uses, and how it looks for peers.
 #[derive(Clone, Copy)]
 pub(super) struct Party<'a> {
     pub(super) program: &'a dyn Program,
     pub(super) ip: Ipv4Addr,
+    /// `None` if it asks the tracker only.
+    pub(super) discovery: Option<&'a Discovery>,
+    pub(super) peers: &'a [SocketAddr],
+}
+
+impl<'a> Party<'a> {
+    /// A program that asks the tracker only.
+    pub(super) fn new(program: &'a dyn Program, ip: Ipv4Addr) -> Self {
+        Self { program, ip, discovery: None, peers: &[] }
+    }
+
+    /// Where it listens.
+    pub(super) fn address(&self) -> SocketAddr {
+        SocketAddr::from((self.ip, PORT))
+    }
 }
 
 /// How a program that has only a link finds the seeder.
@@ -161,7 +176,7 @@ pub(super) fn through_opentracker(party: Party<'_>, protocol: &str) -> Result<()
 }
 
 /// 12 MiB in files that start and end within pieces.
-fn payload() -> PayloadBuilder {
+pub(super) fn payload() -> PayloadBuilder {
     let files = [
         ("first.bin", 3 * 1024 * 1024 + 1),
         ("folder/second.bin", 9 * 1024 * 1024 - 17),
@@ -172,14 +187,15 @@ fn payload() -> PayloadBuilder {
 }
 
 /// A running program.
-struct Side<'a> {
+pub(super) struct Side<'a> {
     party: Party<'a>,
     folder: PathBuf,
-    launch: Launch,
+    pub(super) launch: Launch,
 }
 
 impl<'a> Side<'a> {
-    fn seed(party: Party<'a>, payload: &Payload, base: &Path) -> Result<Self> {
+    /// Seeds the payload.
+    pub(super) fn seed(party: Party<'a>, payload: &Payload, base: &Path) -> Result<Self> {
         let (home, folder) = (base.join("seeder"), payload.folder_path().to_owned());
         let job = job(party, payload.torrent_path(), &folder, &home)?;
         let launch = party.program.seed(&job).context("the seeder does not start")?;
@@ -191,7 +207,7 @@ impl<'a> Side<'a> {
     }
 
     /// Downloads what a .torrent file or a link names.
-    fn download(party: Party<'a>, torrent: &Path, base: &Path) -> Result<Self> {
+    pub(super) fn download(party: Party<'a>, torrent: &Path, base: &Path) -> Result<Self> {
         let (home, folder) = (base.join("leecher"), base.join("downloads"));
         fs::create_dir_all(&folder)?;
         let job = job(party, torrent, &folder, &home)?;
@@ -199,7 +215,8 @@ impl<'a> Side<'a> {
         Ok(Self { party, folder, launch })
     }
 
-    fn wait_for_announce(
+    /// Waits until it has sent the tracker such an announce.
+    pub(super) fn wait_for_announce(
         &self,
         tracker: &HttpTracker,
         wanted: impl Fn(&SeenAnnounce) -> bool,
@@ -213,9 +230,14 @@ impl<'a> Side<'a> {
     }
 
     /// Waits until every byte is there and the program has finished.
-    fn complete(&mut self, payload: &Payload) -> Result<()> {
+    pub(super) fn complete(&mut self, payload: &Payload) -> Result<()> {
+        self.complete_within(DOWNLOAD_ALLOWANCE, payload)
+    }
+
+    /// The same with so much time besides that of the download.
+    pub(super) fn complete_within(&mut self, allowance: Duration, payload: &Payload) -> Result<()> {
         let mebibytes = payload.geometry().total() >> 20;
-        let limit = DOWNLOAD_ALLOWANCE + Duration::from_secs(mebibytes / MIN_RATE);
+        let limit = allowance + Duration::from_secs(mebibytes / MIN_RATE);
         wait_until(limit, || payload.compare(&self.folder).is_ok() || !self.launch.is_running());
         if let Err(difference) = payload.compare(&self.folder) {
             bail!("not downloaded: {difference}\n{}", self.launch.output_tail());
@@ -227,13 +249,14 @@ impl<'a> Side<'a> {
 }
 
 fn job<'a>(
-    party: Party<'_>,
+    party: Party<'a>,
     torrent: &'a Path,
     folder: &'a Path,
     home: &'a Path,
 ) -> Result<Job<'a>> {
     fs::create_dir_all(home)?;
-    Ok(Job { torrent, folder, home, ip: party.ip, peers: &[] })
+    let Party { ip, discovery, peers, .. } = party;
+    Ok(Job { peers, discovery, ..Job::new(torrent, folder, home, ip) })
 }
 
 /// Returns the announces, for an error message.

@@ -19,12 +19,13 @@ const OURS: u8 = 2;
 /// How long the right metadata may take among liars.
 const SOON: Duration = Duration::from_secs(10);
 /// How many bitfields of the greatest length come at once. Four fit into the memory for them.
-const LONG_BITFIELDS: usize = 12;
+const LONG_BITFIELDS: usize = 200;
 
 /// bt-cli has a link, and connects to these. An honest peer comes later.
 pub(super) const ROWS: &[Row] = &[
     Row("a length of 0", Tolerated, || claims("0")),
     Row("a length of -1", Tolerated, || claims("-1")),
+    Row("a length of 1", Tolerated, || claims("1")),
     Row("a length of 2³¹", Tolerated, || claims("2147483648")),
     Row("a length of 2⁶³", Tolerated, || claims("9223372036854775808")),
     Row("a length of 32 MiB + 1", Tolerated, || claims("33554433")),
@@ -81,6 +82,8 @@ pub(super) const ROWS: &[Row] = &[
 
 pub(super) const CASES: &[Story] = &[
     ("nine liars of ten peers", nine_liars),
+    ("nine of ten peers send wrong bytes", nine_send_wrong_bytes),
+    ("a dictionary that seems to end early", verbose),
     ("everybody lies", everybody_lies),
     ("long bitfields before the metadata", long_bitfields),
     ("a bitfield that turns out too short", wrong_bitfield),
@@ -121,11 +124,17 @@ pub(super) fn linked(scene: &Scene, row: &Row) -> Result<String> {
     row.1.check(&finished.lines, crowd.address(0))
 }
 
-/// Each lies in another way. The right metadata is there soon, and none but liars are banned.
-fn nine_liars(scene: &Scene) -> Result<String> {
-    // Eight pieces of metadata, and a ninth.
+/// Eight pieces of metadata, and a ninth.
+fn nine_pieces(scene: &Scene) -> Result<Payload> {
     let payload = scene.payload(Payload::file("file.bin", 420_000).piece_length(64))?;
     ensure!(payload.info().len() > 128 << 10, "{} bytes", payload.info().len());
+    Ok(payload)
+}
+
+/// Each lies in another way. The right metadata is there soon, and none but those of the first five
+/// are banned.
+fn nine_liars(scene: &Scene) -> Result<String> {
+    let payload = nine_pieces(scene)?;
     let (length, pace) = (payload.info().len() as i64, Duration::from_millis(1));
     use MetadataBehaviour as Behaviour;
     let liars = [
@@ -139,23 +148,61 @@ fn nine_liars(scene: &Scene) -> Result<String> {
         Behaviour::Dribbles { pace },
         Behaviour::Oversized,
     ];
+    among_liars(scene, &payload, &liars, 5)
+}
+
+/// Each is wrong at another place of every piece, and the last has two pieces in each other's place.
+fn nine_send_wrong_bytes(scene: &Scene) -> Result<String> {
+    let payload = nine_pieces(scene)?;
+    let garbled = |at| MetadataBehaviour::Garbled { at };
+    let liars: Vec<_> = (0..8).map(garbled).chain([MetadataBehaviour::Swapped]).collect();
+    among_liars(scene, &payload, &liars, liars.len())
+}
+
+/// bt-cli has a link to these and an honest peer. The first `wrong` of them send wrong bytes: no
+/// other is banned.
+fn among_liars(
+    scene: &Scene,
+    payload: &Payload,
+    liars: &[MetadataBehaviour],
+    wrong: usize,
+) -> Result<String> {
     let peers: Vec<ScriptedPeer> =
-        liars.iter().map(|liar| seeder(&payload, *liar).held().listen()).collect();
-    let honest = seeder(&payload, Behaviour::Honest).listen();
+        liars.iter().map(|liar| seeder(payload, *liar).held().listen()).collect();
+    let honest = seeder(payload, MetadataBehaviour::Honest).listen();
     let mut addresses: Vec<SocketAddr> = peers.iter().map(ScriptedPeer::address).collect();
     addresses.push(honest.address());
     let start = Instant::now();
-    let mut launch = scene.download_link("leecher", &link(&payload, &addresses, &[]), &[])?;
+    let mut launch = scene.download_link("leecher", &link(payload, &addresses, &[]), &[])?;
     let is_there = || lines_of(&launch).iter().any(|line| line["event"] == "metadata_received");
     ensure!(wait_until(SOON, is_there), "no metadata\n{}", launch.output_tail());
     let time = start.elapsed();
     peers.iter().for_each(ScriptedPeer::release);
-    let finished = scene.complete("leecher", &payload, &mut launch)?;
+    let finished = scene.complete("leecher", payload, &mut launch)?;
     let banned: BTreeSet<usize> = (0..addresses.len())
         .filter(|number| state_of(&finished.lines, addresses[*number], "banned").is_some())
         .collect();
-    ensure!(banned.iter().all(|number| *number < 5), "banned {banned:?}, who sent no wrong bytes");
-    Ok(format!("right after {:.1} s, banned {banned:?}", time.as_secs_f64()))
+    let is_liar = |number: &usize| *number < wrong;
+    ensure!(banned.iter().all(is_liar), "banned {banned:?}, some of whom sent no wrong bytes");
+    let asked = honest.seen().metadata_requests.len();
+    Ok(format!(
+        "right after {:.1} s, {} banned of {wrong} that sent wrong bytes, none of the {} others; \
+         {asked} pieces requested of the honest one",
+        time.as_secs_f64(),
+        banned.len(),
+        addresses.len() - wrong
+    ))
+}
+
+/// The dictionary of a message ends where bencode says, not where its end seems to be.
+fn verbose(scene: &Scene) -> Result<String> {
+    let payload = nine_pieces(scene)?;
+    let verbose = seeder(&payload, MetadataBehaviour::Verbose).listen();
+    let finished =
+        scene.fetch_link("leecher", &payload, &link(&payload, &[verbose.address()], &[]), &[])?;
+    let banned = state_of(&finished.lines, verbose.address(), "banned");
+    ensure!(banned.is_none(), "it is banned");
+    Ok("complete".to_owned())
 }
 
 /// Nobody has the metadata: the peers are banned, and bt-cli ends.

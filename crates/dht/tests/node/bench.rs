@@ -1,6 +1,7 @@
 //! One node, without a network.
 
 use std::net::SocketAddr;
+use std::ops::Range;
 use std::time::Duration;
 
 use bt_types::InfoHashV1;
@@ -110,7 +111,7 @@ impl Bench {
 
     pub(crate) fn drain(&mut self) -> Vec<(SocketAddr, Answer)> {
         let mut sent = Vec::new();
-        while let Some(transmit) = self.dht.poll_transmit(self.now) {
+        while let Some(transmit) = self.dht.poll_transmit() {
             sent.push((transmit.to, Answer(transmit.bytes.to_vec())));
         }
         sent
@@ -164,6 +165,31 @@ impl Bench {
             }
         }
         asked
+    }
+
+    /// Has nodes tell this one that they see it at `ours`. Returns what it sent to others meanwhile.
+    pub(crate) fn be_seen(
+        &mut self,
+        numbers: Range<u16>,
+        ours: SocketAddr,
+    ) -> Vec<(SocketAddr, Answer)> {
+        let mut others = Vec::new();
+        for (id, address) in numbers.map(node) {
+            self.dht.ping(self.now, address);
+            for (to, sent) in self.drain() {
+                if to != address {
+                    others.push((to, sent));
+                    continue;
+                }
+                let (transaction, body) = (sent.message().transaction, Body::Reply(Reply::new(id)));
+                let mut bytes = Vec::new();
+                Message { transaction, body, ip: Some(ours), read_only: false, version: None }
+                    .encode(&mut bytes);
+                self.dht.handle_datagram(self.now, to, &bytes);
+            }
+        }
+        assert_eq!(self.dht.external_address()[0], Some(ours.ip()));
+        others
     }
 
     /// Has the node meet that one.

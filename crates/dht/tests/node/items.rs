@@ -1,4 +1,4 @@
-//! Items on a network of real nodes, and one node that is asked to store some.
+//! Items: one node that is asked to store some.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -6,52 +6,10 @@ use std::time::Duration;
 use dht::message::{Body, Message, Method, MutablePut, Query, Want};
 use dht::{Config, Dht, Event, Item, NodeId, Stats};
 
-use super::net::{Nat, Net};
-
 const SEED: [u8; 32] = [5; 32];
 
 fn item(salt: &[u8], seq: i64, value: &str) -> Item {
     Item::sign(&SEED, salt.to_vec(), seq, value.as_bytes().to_vec()).expect("an item")
-}
-
-fn get(net: &mut Net, index: usize, target: NodeId, salt: &[u8]) -> Option<Item> {
-    net.lookup(index, |dht, now| dht.get(now, target, salt));
-    net.nodes[index].events.iter().find_map(|event| match event {
-        Event::Item { item, .. } => Some(item.clone()),
-        _ => None,
-    })
-}
-
-fn put(net: &mut Net, index: usize, item: Item, cas: Option<i64>) -> Stats {
-    net.lookup(index, |dht, now| dht.put(now, item, cas)).1
-}
-
-#[test]
-fn items_are_put_and_found() {
-    let mut net = Net::new(21);
-    net.join(40, Nat::None);
-    net.run(Duration::from_secs(120));
-    let long = format!("996:{}", "x".repeat(996));
-    for (number, value) in ["i1e", "d1:ai1e1:bl1:xee", &long].into_iter().enumerate() {
-        let item = Item::immutable(value.as_bytes().to_vec()).expect("an item");
-        assert!(put(&mut net, number, item.clone(), None).stored >= 6);
-        assert_eq!(get(&mut net, 20 + number, item.target(), b""), Some(item));
-    }
-    assert_eq!(get(&mut net, 7, NodeId([9; 20]), b""), None);
-
-    let first = item(b"salt", 1, "i1e");
-    let target = first.target();
-    assert!(put(&mut net, 3, first.clone(), None).stored >= 6);
-    assert_eq!(get(&mut net, 30, target, b"salt"), Some(first));
-    assert_eq!(get(&mut net, 30, target, b"other"), None, "the salt is part of the target");
-    let second = item(b"salt", 2, "i2e");
-    let stats = put(&mut net, 4, second.clone(), Some(7));
-    assert!(stats.conflicts >= 6, "{stats:?}");
-    let stats = put(&mut net, 4, second.clone(), Some(1));
-    assert!(stats.stored >= 6 && stats.conflicts <= 2, "{stats:?}");
-    assert_eq!(get(&mut net, 31, target, b"salt"), Some(second));
-    let stats = put(&mut net, 5, item(b"salt", 1, "i1e"), None);
-    assert!(stats.conflicts >= 6, "an old version: {stats:?}");
 }
 
 /// Sends a query to a node and returns its answer.
@@ -62,7 +20,7 @@ fn ask(dht: &mut Dht, from: SocketAddr, method: Method<'_>) -> Option<Vec<u8>> {
     Message { transaction: b"tt", body, ip: None, read_only: false, version: None }
         .encode(&mut bytes);
     dht.handle_datagram(now, from, &bytes);
-    dht.poll_transmit(now).map(|transmit| transmit.bytes.to_vec())
+    dht.poll_transmit().map(|transmit| transmit.bytes.to_vec())
 }
 
 fn error(answer: Option<Vec<u8>>) -> i64 {

@@ -65,6 +65,33 @@ fn dead_neighbours_do_not_hide_nodes() {
     assert!(finds_peer_despite(&lies));
 }
 
+/// A node that knows nobody answers before another one that is asked at the same time.
+#[test]
+fn fast_node_does_not_end_a_lookup() {
+    let mut bench = Bench::new(&config());
+    let (fast, slow) = (node(1), nearest(0));
+    for (_, address) in [fast, slow] {
+        bench.dht.handle_node(bench.now, address);
+    }
+    let key = bench.dht.find_peers(bench.now, HASH, Announce::No);
+    let script = |(id, _): (NodeId, SocketAddr), peers| Script { id, nodes: Vec::new(), peers };
+    let mut held = bench.drain();
+    while let Some(at) = held.iter().position(|(to, _)| *to == fast.1) {
+        let (to, datagram) = held.remove(at);
+        let bytes = script(fast, Vec::new()).encode(datagram.message().transaction);
+        bench.dht.handle_datagram(bench.now, to, &bytes);
+        held.extend(bench.drain());
+    }
+    for (to, datagram) in held {
+        let bytes = script(slow, vec![at(PEER)]).encode(datagram.message().transaction);
+        bench.dht.handle_datagram(bench.now, to, &bytes);
+    }
+    bench.play(Duration::from_secs(20), |to, _| {
+        (to == slow.1).then(|| script(slow, vec![at(PEER)]))
+    });
+    assert_eq!(bench.peers(key), [at(PEER)]);
+}
+
 /// Every node names nodes that are nearer to the torrent than all before.
 #[test]
 fn endless_walk_ends() {

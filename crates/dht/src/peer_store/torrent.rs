@@ -30,12 +30,12 @@ struct Peer<const N: usize> {
 /// The peers of one torrent. An IP address has one entry (BEP 33), a local one an entry for each
 /// port.
 #[derive(Debug, Default)]
-pub(super) struct Swarm {
+pub(super) struct TorrentPeers {
     v4: Vec<Peer<4>>,
     v6: Vec<Peer<16>>,
 }
 
-impl Swarm {
+impl TorrentPeers {
     /// Stores the peer; returns whether it is new.
     pub(super) fn announce(&mut self, now: Duration, peer: SocketAddr, seed: bool) -> bool {
         let (port, announced) = (peer.port(), now.as_secs() as u32);

@@ -1,5 +1,6 @@
 //! One node and what others send it, message by message.
 
+use std::cell::RefCell;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -7,7 +8,7 @@ use bt_types::InfoHashV1;
 use dht::message::{Body, Message, Method, Nodes, Query, Reply, Want};
 use dht::{
     Announce, CALL_TIMEOUT, Config, DHT_MEMORY, Event, Family, MAX_LOOKUPS, MAX_QUEUED_LOOKUPS,
-    NodeId, State, TOKEN_ROTATION,
+    NodeId, SavedState, TOKEN_ROTATION,
 };
 
 use super::bench::{Bench, HASH, OWN, Script, at, compact, config, encode, get_peers, node, query};
@@ -493,7 +494,7 @@ fn saved_state_is_restored() {
     bench.meet(10);
     let state = bench.dht.save();
     assert_eq!((state.id_v4, state.nodes.len()), (Some(OWN), 10));
-    let state = State::decode(&state.encode()).expect("a state");
+    let state = SavedState::decode(&state.encode()).expect("a state");
     let config = Config { id_v4: None, state: Some(state), ..config() };
     let mut again = Bench::new(&config);
     assert_eq!(again.dht.node_ids()[0], Some(OWN));
@@ -636,21 +637,7 @@ fn family_without_route_rests() {
 #[test]
 fn own_announce_is_not_a_peer_found() {
     let mut bench = Bench::new(&config());
-    // Eight networks see us at one address.
-    let ours = at("45.9.9.9:6881");
-    for number in 0..12 {
-        let (id, address) = node(number);
-        bench.dht.ping(bench.now, address);
-        for (to, sent) in bench.drain() {
-            let mut bytes = Vec::new();
-            let body = Body::Reply(Reply::new(id));
-            let transaction = sent.message().transaction;
-            Message { transaction, body, ip: Some(ours), read_only: false, version: None }
-                .encode(&mut bytes);
-            bench.send(to, &bytes);
-        }
-    }
-    assert_eq!(bench.dht.external_address()[0], Some(ours.ip()));
+    bench.be_seen(0..12, at("45.9.9.9:6881"));
     let announce = Announce::Port { port: 7000, seed: false };
     let key = bench.dht.find_peers(bench.now, HASH, announce);
     bench.play(Duration::from_secs(5), |to, _| {
@@ -746,7 +733,7 @@ fn local_addresses_are_not_asked_unless_accepted() {
     let local = at("192.168.1.7:6881");
     for (accept_local, expected) in [(true, true), (false, false)] {
         let nodes = vec![(NodeId([9; 20]), local), (NodeId([8; 20]), at("45.1.1.1:0"))];
-        let state = Some(State { nodes, ..State::default() });
+        let state = Some(SavedState { nodes, ..SavedState::default() });
         let mut bench = Bench::new(&Config { accept_local, state, ..config() });
         // It also asks us, and is a candidate for the table.
         bench.ask(local, NodeId([9; 20]), Method::Ping).expect("a reply");
@@ -803,4 +790,54 @@ fn node_that_knows_nobody_answers_with_an_empty_list() {
             [reply.nodes, reply.nodes6].into_iter().flatten().all(|list| list.iter().count() == 0)
         );
     }
+}
+
+/// The nodes that it asks first tell it its address, for which it takes another id while it
+/// announces itself (BEP 42). Tokens are bound to the id that asked.
+#[test]
+fn announce_ends_under_the_id_it_began_with() {
+    let mut bench = Bench::new(&config());
+    bench.meet(12);
+    let key = bench.dht.find_peers(bench.now, HASH, Announce::Port { port: 7000, seed: false });
+    let (former, mut sent) = (bench.dht.node_ids(), bench.drain());
+    sent.extend(bench.be_seen(100..112, at("45.9.9.9:6881")));
+    assert_ne!(bench.dht.node_ids(), former, "it has another id");
+    let ids = RefCell::new(Vec::new());
+    let answer = |to: SocketAddr, query: &Query<'_>| {
+        match query.method {
+            Method::GetPeers { .. } => ids.borrow_mut().push((false, query.id)),
+            Method::AnnouncePeer { .. } => ids.borrow_mut().push((true, query.id)),
+            _ => {}
+        }
+        let number = (0..12).chain(100..112).find(|number| node(*number).1 == to)?;
+        Some(Script { id: node(number).0, nodes: Vec::new(), peers: Vec::new() })
+    };
+    for (to, datagram) in sent {
+        let script = answer(to, &datagram.query()).expect("a node that we know");
+        let bytes = script.encode(datagram.message().transaction);
+        bench.dht.handle_datagram(bench.now, to, &bytes);
+    }
+    bench.play(Duration::from_secs(5), answer);
+    let is_done = |event: &Event| matches!(event, Event::Done { lookup, .. } if *lookup == key);
+    assert!(bench.events().iter().any(is_done));
+    let ids = ids.into_inner();
+    assert!(ids.iter().filter(|(stores, _)| *stores).count() >= 8);
+    assert!(ids.iter().all(|(_, id)| Some(*id) == former[0]), "{ids:?}");
+}
+
+/// A node that nobody answered at first has been found by another one since. It still asks the node
+/// through which it was to join.
+#[test]
+fn silent_contact_is_asked_again() {
+    let mut bench = Bench::new(&config());
+    let (named, other) = (node(0), node(1));
+    bench.dht.handle_node(bench.now, named.1);
+    bench.wait(Duration::from_secs(2));
+    bench.meet_at(other);
+    let asked = bench.play(Duration::from_secs(120), |to, _| {
+        let id = [named, other].into_iter().find(|node| node.1 == to)?.0;
+        Some(Script { id, nodes: Vec::new(), peers: Vec::new() })
+    });
+    assert!(asked.contains(&named.1));
+    assert_eq!(bench.dht.status().nodes_v4, 2);
 }

@@ -5,21 +5,17 @@ use std::net::SocketAddr;
 use bencode::Owned;
 
 use crate::address::is_usable;
-use crate::message::push_node;
+use crate::message::{Nodes, push_node};
 use crate::{Family, NodeId};
-use bt_types::compact;
 
 /// The most nodes of a family that are saved and restored.
 pub const SAVED_NODES: usize = 300;
 /// The version of the format.
 const VERSION: i64 = 1;
-/// The length of an entry: the id and the compact address.
-const V4_ENTRY: usize = 20 + compact::V4_LENGTH;
-const V6_ENTRY: usize = 20 + compact::V6_LENGTH;
 
 /// Our ids and the nodes of the routing tables, the most valuable first.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct State {
+pub struct SavedState {
     /// Our id in the IPv4 DHT.
     pub id_v4: Option<NodeId>,
     /// Our id in the IPv6 DHT.
@@ -31,9 +27,9 @@ pub struct State {
 /// Bytes that are no saved state of this version.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("not a saved state of the DHT, version {VERSION}")]
-pub struct StateError;
+pub struct SavedStateError;
 
-impl State {
+impl SavedState {
     /// Returns the state as bencode.
     pub fn encode(&self) -> Vec<u8> {
         let nodes = |family| {
@@ -60,12 +56,12 @@ impl State {
     ///
     /// # Errors
     /// If `bytes` are anything else.
-    pub fn decode(bytes: &[u8]) -> Result<Self, StateError> {
+    pub fn decode(bytes: &[u8]) -> Result<Self, SavedStateError> {
         let options = bencode::Options { max_depth: 2, max_tokens: 16, ..bencode::Options::new() };
-        let document = options.parse(bytes).map_err(|_| StateError)?;
+        let document = options.parse(bytes).map_err(|_| SavedStateError)?;
         let root = document.root();
         if root.get("version").and_then(bencode::Value::as_int) != Some(VERSION) {
-            return Err(StateError);
+            return Err(SavedStateError);
         }
         let bytes = |key| root.get(key).and_then(bencode::Value::as_bytes);
         let mut state = Self {
@@ -73,33 +69,21 @@ impl State {
             id_v6: bytes("id6").and_then(NodeId::from_slice),
             nodes: Vec::new(),
         };
-        let (v4, rest) = bytes("nodes").ok_or(StateError)?.as_chunks::<V4_ENTRY>();
-        let (v6, rest6) = bytes("nodes6").ok_or(StateError)?.as_chunks::<V6_ENTRY>();
-        if !(rest.is_empty() && rest6.is_empty()) {
-            return Err(StateError);
+        for (key, family) in [("nodes", Family::V4), ("nodes6", Family::V6)] {
+            let nodes =
+                bytes(key).and_then(|bytes| Nodes::new(family, bytes)).ok_or(SavedStateError)?;
+            let nodes = nodes.iter_all().take(SAVED_NODES);
+            state.nodes.extend(nodes.filter(|(_, address)| is_usable(*address, true)));
         }
-        let v4 = v4.iter().take(SAVED_NODES).filter_map(|entry| node(Family::V4, entry));
-        let v6 = v6.iter().take(SAVED_NODES).filter_map(|entry| node(Family::V6, entry));
-        state.nodes.extend(v4.chain(v6));
         Ok(state)
     }
-}
-
-fn node(family: Family, entry: &[u8]) -> Option<(NodeId, SocketAddr)> {
-    let (id, address) = entry.split_at_checked(20)?;
-    let address = match family {
-        Family::V4 => compact::decode_v4(address).next(),
-        Family::V6 => compact::decode_v6(address).next(),
-    };
-    let address = address.filter(|address| is_usable(*address, true))?;
-    Some((NodeId::from_slice(id)?, address))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn state(v4: u32, v6: u32) -> State {
+    fn state(v4: u32, v6: u32) -> SavedState {
         let mut nodes = Vec::new();
         for number in 0..v4 {
             let ip = std::net::Ipv4Addr::from_bits(0x2d00_0001 + number);
@@ -109,16 +93,16 @@ mod tests {
             let ip = std::net::Ipv6Addr::from_bits((0x2a00 << 112) + u128::from(number));
             nodes.push((NodeId([6; 20]), SocketAddr::from((ip, 6881))));
         }
-        State { id_v4: Some(NodeId([1; 20])), id_v6: Some(NodeId([2; 20])), nodes }
+        SavedState { id_v4: Some(NodeId([1; 20])), id_v6: Some(NodeId([2; 20])), nodes }
     }
 
     #[test]
     fn state_round_trips() {
-        for state in [state(0, 0), state(3, 2), State::default()] {
+        for state in [state(0, 0), state(3, 2), SavedState::default()] {
             let bytes = state.encode();
-            assert_eq!(State::decode(&bytes), Ok(state));
+            assert_eq!(SavedState::decode(&bytes), Ok(state));
             for end in 0..bytes.len() {
-                assert_eq!(State::decode(&bytes[..end]), Err(StateError));
+                assert_eq!(SavedState::decode(&bytes[..end]), Err(SavedStateError));
             }
         }
     }
@@ -126,14 +110,15 @@ mod tests {
     #[test]
     fn saved_nodes_are_limited() {
         let most = SAVED_NODES as u32;
-        assert_eq!(State::decode(&state(most + 1, most + 1).encode()), Ok(state(most, most)));
+        assert_eq!(SavedState::decode(&state(most + 1, most + 1).encode()), Ok(state(most, most)));
         // Another program may have written more.
         let one = state(1, 0).encode();
         let (head, tail) = one.split_at(one.iter().position(|byte| *byte == 4).unwrap());
-        let entries = tail[..V4_ENTRY].repeat(SAVED_NODES + 1);
+        let entry = crate::message::node_length(Family::V4);
+        let entries = tail[..entry].repeat(SAVED_NODES + 1);
         let head = String::from_utf8_lossy(head).replace("26:", &format!("{}:", entries.len()));
-        let long = [head.as_bytes(), &entries, &tail[V4_ENTRY..]].concat();
-        assert_eq!(State::decode(&long).unwrap().nodes.len(), SAVED_NODES);
+        let long = [head.as_bytes(), &entries, &tail[entry..]].concat();
+        assert_eq!(SavedState::decode(&long).unwrap().nodes.len(), SAVED_NODES);
     }
 
     #[test]
@@ -147,9 +132,9 @@ mod tests {
             "d5:nodes0:6:nodes61:x7:versioni1ee",
             "d5:nodes0:7:versioni1ee",
         ] {
-            assert_eq!(State::decode(bytes.as_bytes()), Err(StateError), "{bytes}");
+            assert_eq!(SavedState::decode(bytes.as_bytes()), Err(SavedStateError), "{bytes}");
         }
         let odd = b"d5:nodes26:aaaaaaaaaaaaaaaaaaaa\0\0\0\0\0\x016:nodes60:7:versioni1ee";
-        assert_eq!(State::decode(odd), Ok(State::default()));
+        assert_eq!(SavedState::decode(odd), Ok(SavedState::default()));
     }
 }

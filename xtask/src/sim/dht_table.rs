@@ -1,0 +1,223 @@
+//! The bugs in the DHT that its simulations must find.
+
+use super::mutants::Mutant;
+
+pub(super) const MUTANTS: &[Mutant] = &[
+    Mutant {
+        name: "dht: queries have no rate",
+        file: "crates/dht/src/send_budget.rs",
+        before: "if !self.queries.has(now) {",
+        after: "if false {",
+        seed: 1,
+    },
+    Mutant {
+        name: "dht: new addresses have no limit",
+        file: "crates/dht/src/send_budget.rs",
+        before: "if used >= limit || self",
+        after: "if self",
+        seed: 1,
+    },
+    Mutant {
+        name: "dht: silent addresses are asked on",
+        file: "crates/dht/src/send_budget.rs",
+        before: "const MAX_UNANSWERED: u8 = 2;",
+        after: "const MAX_UNANSWERED: u8 = 4;",
+        seed: 0,
+    },
+    Mutant {
+        name: "dht: a query is answered twice",
+        file: "crates/dht/src/dht/answers.rs",
+        before: "            Method::Ping => self.reply(now, asker, &Reply::new(own)),\n",
+        after: "            Method::Ping => {
+                self.reply(now, asker, &Reply::new(own));
+                self.reply(now, asker, &Reply::new(own));
+            }\n",
+        seed: 0,
+    },
+    Mutant {
+        name: "dht: answers amplify",
+        file: "crates/dht/src/dht/answers.rs",
+        before: "const AMPLIFICATION: usize = 4;",
+        after: "const AMPLIFICATION: usize = 40;",
+        seed: 9,
+    },
+    Mutant {
+        name: "dht: a node that asked is named at once",
+        file: "crates/dht/src/dht/overlay.rs",
+        before: "        let group = host(address);\n        let waiting",
+        after: "        self.table.handle_answer(now, id, address, Duration::ZERO);
+        let group = host(address);
+        let waiting",
+        seed: 0,
+    },
+    Mutant {
+        name: "dht: a read-only node answers",
+        file: "crates/dht/src/dht/answers.rs",
+        before: "own.filter(|own| !self.read_only && *own != query.id)",
+        after: "own.filter(|own| *own != query.id)",
+        seed: 18,
+    },
+    Mutant {
+        name: "dht: any token is good",
+        file: "crates/dht/src/tokens.rs",
+        before: "given.len() == TOKEN_LENGTH && given == expected",
+        after: "given.len() == TOKEN_LENGTH && expected.len() == TOKEN_LENGTH",
+        seed: 4,
+    },
+    Mutant {
+        name: "dht: a token is good for other ports",
+        file: "crates/dht/src/tokens.rs",
+        before: "    hash.update(asker.port().to_be_bytes());\n",
+        after: "",
+        seed: 4,
+    },
+    Mutant {
+        name: "dht: a token is good for other torrents",
+        file: "crates/dht/src/tokens.rs",
+        before: "    hash.update(target.0);\n",
+        after: "",
+        seed: 4,
+    },
+    Mutant {
+        name: "dht: a token is good for ever",
+        file: "crates/dht/src/tokens.rs",
+        before: "        if age < TOKEN_ROTATION {\n",
+        after: "        if age < 99 * TOKEN_ROTATION {\n",
+        seed: 4,
+    },
+    Mutant {
+        name: "dht: the store of peers has no limit",
+        file: "crates/dht/src/peer_store.rs",
+        before: "while self.peers >= MAX_PEERS || !is_known && self.torrents.len() >= MAX_TORRENTS {",
+        after: "while self.peers >= MAX_PEERS {",
+        seed: 5,
+    },
+    Mutant {
+        name: "dht: an address may announce any number of torrents",
+        file: "crates/dht/src/peer_store.rs",
+        before: "if self.torrents_of(peer) >= TORRENTS_PER_ADDRESS {",
+        after: "if false {",
+        seed: 31,
+    },
+    Mutant {
+        name: "dht: peers are kept for ever",
+        file: "crates/dht/src/peer_store.rs",
+        before: "const PEER_LIFETIME: Duration = Duration::from_secs(45 * 60);",
+        after: "const PEER_LIFETIME: Duration = Duration::from_secs(450 * 60);",
+        seed: 0,
+    },
+    Mutant {
+        name: "dht: a liar moves a node",
+        file: "crates/dht/src/votes.rs",
+        before: "(count >= MIN_VOTERS && count * 3 >= self.votes.len() * 2)",
+        after: "(count >= 1)",
+        seed: 14,
+    },
+    Mutant {
+        name: "dht: the id does not follow the address",
+        file: "crates/dht/src/dht/replies.rs",
+        before: "if !overlay.id().is_compliant(ip) {",
+        after: "if false {",
+        seed: 2,
+    },
+    Mutant {
+        name: "dht: nodes behind NATs are named",
+        file: "crates/dht/src/dht/overlay.rs",
+        before: "const CHECK_DELAY: Duration = Duration::from_secs(90);",
+        after: "const CHECK_DELAY: Duration = Duration::from_secs(1);",
+        seed: 2,
+    },
+    Mutant {
+        name: "dht: answers to an address have no rate",
+        file: "crates/dht/src/throttle.rs",
+        before: "budget.has(now) && self.askers.take(now, host(asker)) &&",
+        after: "budget.has(now) &&",
+        seed: 38,
+    },
+    Mutant {
+        name: "dht: answers have no rate",
+        file: "crates/dht/src/throttle.rs",
+        before: "budget.has(now) && self.askers",
+        after: "self.askers",
+        seed: 82,
+    },
+    Mutant {
+        name: "dht: an unrequested answer is followed up",
+        file: "crates/dht/src/dht.rs",
+        before: "            self.counters.unmatched += 1;\n            return;\n",
+        after: "            self.counters.unmatched += 1;
+            self.add_hint(from, Origin::Peer);
+            return self.pump(now);\n",
+        seed: 82,
+    },
+    Mutant {
+        name: "dht: lookups have no limit",
+        file: "crates/dht/src/dht.rs",
+        before: "self.running_lookups() < MAX_LOOKUPS",
+        after: "self.running_lookups() < 99 * MAX_LOOKUPS",
+        seed: 59,
+    },
+    Mutant {
+        name: "dht: a changed id stays in the table",
+        file: "crates/dht/src/dht/replies.rs",
+        before: "            overlay.table.evict_at(from);\n",
+        after: "",
+        seed: 59,
+    },
+    Mutant {
+        name: "dht: the clock stands still",
+        file: "crates/dht/src/dht/maintenance.rs",
+        before: "        self.schedule.next = now + CHECK_GAP;\n",
+        after: "        self.schedule.next = now;\n",
+        seed: 18,
+    },
+    Mutant {
+        name: "dht: a lost announce is waited for",
+        file: "crates/dht/src/dht/replies.rs",
+        before: "            Purpose::Store(key) => self.finish_store(key, call, false),\n",
+        after: "            Purpose::Store(_) => {}\n",
+        seed: 18,
+    },
+    Mutant {
+        name: "dht: Sybils of one network fill the space",
+        file: "crates/dht/src/walk.rs",
+        before: "let (diverse, deferred) = self.scan(true, busy);",
+        after: "let (diverse, deferred) = self.scan(false, busy);",
+        seed: 10,
+    },
+    Mutant {
+        name: "dht: peers are not named",
+        file: "crates/dht/src/peer_store.rs",
+        before: "            torrent.values(asker, noseed, start as usize, limit, out);\n",
+        after: "            torrent.values(asker, true, start as usize, limit, out);\n",
+        seed: 32,
+    },
+    Mutant {
+        name: "dht: an outage is held against nodes",
+        file: "crates/dht/src/dht/replies.rs",
+        before: "let counts = !self.schedule.is_offline(now);",
+        after: "let counts = true;",
+        seed: 36,
+    },
+    Mutant {
+        name: "dht: contacts are not asked again",
+        file: "crates/dht/src/dht/maintenance.rs",
+        before: "            overlay.retry_hints(|address| self.calls.is_asked(address));\n",
+        after: "",
+        seed: 34,
+    },
+    Mutant {
+        name: "dht: an outage lasts longer than it does",
+        file: "crates/dht/src/dht/overlay.rs",
+        before: "const MAX_OUTAGE_HOLD: Duration = Duration::from_secs(60);",
+        after: "const MAX_OUTAGE_HOLD: Duration = Duration::from_secs(60 * 60);",
+        seed: 23,
+    },
+    Mutant {
+        name: "dht: saved nodes are not asked",
+        file: "crates/dht/src/dht/overlay.rs",
+        before: "        self.saved.iter().chain(&self.reported)\n",
+        after: "        self.reported.iter()\n",
+        seed: 12,
+    },
+];
