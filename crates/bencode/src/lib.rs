@@ -13,6 +13,8 @@
 //! - [`DecodeError`] says what the parser expected and what it got, at which byte, and under which
 //!   [`KeyPath`] (`info.files[3].path`).
 //! - [`Owned`] is a value to write; [`encode()`] writes it.
+//! - With the feature `serde`, `from_slice` reads types that implement serde's `Deserialize`, with the
+//!   same limits and errors, and `to_vec` writes types that implement `Serialize`.
 //!
 //! ```
 //! let reply = b"d8:intervali1800e5:peersld2:ip9:127.0.0.14:porti6881eeee";

@@ -48,7 +48,7 @@ const RAW: &str = "$bencode::Raw";
 /// assert_eq!((reply.peers[0].ip, reply.peers[0].port), ("127.0.0.1", 6881));
 ///
 /// let error = bencode::from_slice::<Reply>(b"d8:intervali60e5:peersld2:ip3:::1eee").err().unwrap();
-/// assert_eq!(error.to_string(), "at byte 24 (peers[0].port): expected this key, got none");
+/// assert_eq!(error.to_string(), "at byte 23 (peers[0].port): expected this key, got none");
 /// # Ok::<(), bencode::DecodeError>(())
 /// ```
 ///

@@ -2,7 +2,7 @@
 
 #![cfg(feature = "serde")]
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 use bencode::{DecodeErrorKind, Options, Owned, Raw, encode, from_slice, parse, to_vec};
 use proptest::prelude::*;
@@ -136,7 +136,7 @@ fn values_of_each_type_are_read_as_they_were_written() {
     round_trip(&(7_u8, String::from("a")), b"li7e1:ae");
     round_trip(&(7_u8, 8_u8, 9_u16), b"li7ei8ei9ee");
     round_trip(&vec![[1_u8, 2], [3, 4]], b"l2:\x01\x022:\x03\x04e");
-    round_trip(&HashMap::from([([9_u8, 8], 1_u32)]), b"d2:\x09\x08i1ee");
+    round_trip(&BTreeMap::from([([9_u8, 8], 1_u32)]), b"d2:\x09\x08i1ee");
     round_trip(&BTreeMap::from([("b".to_owned(), 1), ("aa".to_owned(), 2)]), b"d2:aai2e1:bi1ee");
     round_trip(&Message::Idle, b"4:Idle");
     round_trip(&Message::Port(80), b"d4:Porti80ee");
