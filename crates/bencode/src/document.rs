@@ -68,6 +68,21 @@ impl<'a> Document<'a> {
         self.oddities.duplicates(self.input, &self.tokens)
     }
 
+    /// Returns the offsets of the duplicate keys, ascending.
+    #[cfg(feature = "serde")]
+    pub(crate) fn duplicate_offsets(&self) -> Vec<usize> {
+        let tokens =
+            self.oddities.duplicates.iter().filter_map(|key| self.tokens.get(*key as usize));
+        tokens.map(|token| token.offset as usize).collect()
+    }
+
+    /// Returns the path of the value at `offset`.
+    #[cfg(feature = "serde")]
+    pub(crate) fn path_at(&self, offset: usize) -> KeyPath {
+        let index = self.tokens.partition_point(|token| (token.offset as usize) < offset);
+        Value::new(self.input, &self.tokens, index).path()
+    }
+
     /// Returns the bytes of the outermost value.
     pub fn bytes(&self) -> &'a [u8] {
         self.input

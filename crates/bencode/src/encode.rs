@@ -3,7 +3,6 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::io::Write;
 
 use crate::{DecodeError, Value, parse};
 
@@ -51,8 +50,8 @@ pub fn encode(value: &Owned) -> Vec<u8> {
 /// Appends the bytes of `value` to `output`.
 pub fn encode_into(value: &Owned, output: &mut Vec<u8>) {
     match value {
-        Owned::Integer(integer) => write_number(output, format_args!("i{integer}e")),
-        Owned::Bytes(bytes) => encode_bytes(bytes, output),
+        Owned::Integer(integer) => write_integer(*integer, output),
+        Owned::Bytes(bytes) => write_bytes(bytes, output),
         Owned::List(elements) => {
             output.push(b'l');
             elements.iter().for_each(|element| encode_into(element, output));
@@ -61,7 +60,7 @@ pub fn encode_into(value: &Owned, output: &mut Vec<u8>) {
         Owned::Dict(entries) => {
             output.push(b'd');
             for (key, value) in entries {
-                encode_bytes(key, output);
+                write_bytes(key, output);
                 encode_into(value, output);
             }
             output.push(b'e');
@@ -70,14 +69,35 @@ pub fn encode_into(value: &Owned, output: &mut Vec<u8>) {
     }
 }
 
-fn encode_bytes(bytes: &[u8], output: &mut Vec<u8>) {
-    write_number(output, format_args!("{}:", bytes.len()));
+/// Appends a byte string.
+pub(crate) fn write_bytes(bytes: &[u8], output: &mut Vec<u8>) {
+    write_digits(bytes.len() as u64, output);
+    output.push(b':');
     output.extend_from_slice(bytes);
 }
 
-fn write_number(output: &mut Vec<u8>, text: fmt::Arguments<'_>) {
-    // Writing to a vector can't fail.
-    let _ = output.write_fmt(text);
+/// Appends an integer.
+pub(crate) fn write_integer(integer: Integer, output: &mut Vec<u8>) {
+    output.push(b'i');
+    if integer.0 < 0 {
+        output.push(b'-');
+    }
+    write_digits(integer.0.unsigned_abs() as u64, output);
+    output.push(b'e');
+}
+
+fn write_digits(mut number: u64, output: &mut Vec<u8>) {
+    let mut digits = [0; 20];
+    let mut start = digits.len();
+    loop {
+        start -= 1;
+        digits[start] = b'0' + (number % 10) as u8;
+        number /= 10;
+        if number == 0 {
+            break;
+        }
+    }
+    output.extend_from_slice(&digits[start..]);
 }
 
 /// An integer of bencode: `i64::MIN` to `u64::MAX`.
@@ -159,6 +179,13 @@ impl Raw {
     pub fn new(bytes: Vec<u8>) -> Result<Self, DecodeError> {
         parse(&bytes)?;
         Ok(Self(bytes))
+    }
+
+    /// The same, but keeps duplicate keys, too.
+    #[cfg(feature = "serde")]
+    pub(crate) fn with_duplicates(bytes: &[u8]) -> Result<Self, DecodeError> {
+        crate::Options { max_duplicates: usize::MAX, ..crate::Options::new() }.parse(bytes)?;
+        Ok(Self(bytes.to_vec()))
     }
 
     /// Returns the bytes.

@@ -1,6 +1,6 @@
 //! The errors of the parser.
 
-use crate::KeyPath;
+use crate::{KeyPath, Kind};
 
 /// An error in bencoded bytes: what is wrong, at which byte, in which value.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -15,7 +15,7 @@ pub struct DecodeError {
 }
 
 /// What is wrong with the bytes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum DecodeErrorKind {
     /// Occurs when the input ends inside a value, for example without the `e` of a list.
@@ -95,5 +95,25 @@ pub enum DecodeErrorKind {
         limit: usize,
         /// The length of the input.
         got: usize,
+    },
+    /// Occurs when a dictionary lacks the key that the path ends with.
+    #[error("expected this key, got none")]
+    Missing,
+    /// Occurs when a value is of another kind than wanted.
+    #[error("expected {expected}, got {got}")]
+    WrongKind {
+        /// The kind that is wanted.
+        expected: Kind,
+        /// The kind of the value.
+        got: Kind,
+    },
+    /// Occurs when a byte string that is wanted as text is not UTF-8.
+    #[error("expected text in UTF-8, got other bytes")]
+    NotUtf8,
+    /// Occurs when a type does not take the value.
+    #[error("{message}")]
+    Refused {
+        /// What the type says.
+        message: Box<str>,
     },
 }

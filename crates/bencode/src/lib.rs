@@ -13,6 +13,8 @@
 //! - [`DecodeError`] says what the parser expected and what it got, at which byte, and under which
 //!   [`KeyPath`] (`info.files[3].path`).
 //! - [`Owned`] is a value to write; [`encode()`] writes it.
+//! - With the feature `serde`, `from_slice` reads types that implement serde's `Deserialize`, with the
+//!   same limits and errors, and `to_vec` writes types that implement `Serialize`.
 //!
 //! ```
 //! let reply = b"d8:intervali1800e5:peersld2:ip9:127.0.0.14:porti6881eeee";
@@ -54,6 +56,8 @@ mod parse;
 mod path;
 mod scalar;
 mod token;
+#[cfg(feature = "serde")]
+mod typed;
 mod value;
 
 pub use document::{Document, DuplicateKey, OwnedDocument};
@@ -61,4 +65,6 @@ pub use encode::{Integer, Owned, Raw, encode, encode_into};
 pub use error::{DecodeError, DecodeErrorKind};
 pub use parse::{MAX_DEPTH, MAX_INPUT_LENGTH, MAX_TOKENS, Options, parse};
 pub use path::{KeyPath, PathStep};
+#[cfg(feature = "serde")]
+pub use typed::{EncodeError, from_slice, to_vec};
 pub use value::{Dict, DictIter, Kind, List, ListIter, Value};

@@ -85,6 +85,15 @@ impl Options {
         }
     }
 
+    /// Returns these options with limits that are in force.
+    pub(crate) fn within_limits(self) -> Self {
+        Self {
+            max_depth: self.max_depth.min(MAX_DEPTH),
+            max_tokens: self.max_tokens.min(MAX_TOKENS),
+            ..self
+        }
+    }
+
     /// Reads the value at the start of `input`. Trailing bytes are an error unless
     /// [`Self::allow_trailing`] is set.
     ///
@@ -110,11 +119,7 @@ impl Options {
             let kind = DecodeErrorKind::InputTooLong { limit: MAX_INPUT_LENGTH, got: input.len() };
             return Err(DecodeError { kind, offset: 0, path: KeyPath::root() });
         }
-        let options = Self {
-            max_depth: self.max_depth.min(MAX_DEPTH),
-            max_tokens: self.max_tokens.min(MAX_TOKENS),
-            ..*self
-        };
+        let options = self.within_limits();
         // File lists have about one token per 8 bytes at most. Memory that stays unused is never
         // touched.
         let expected = (input.len() / 8 + 8).min(options.max_tokens);
@@ -367,7 +372,7 @@ impl Trail<'_, '_> {
             Target::Value => self.path(Some(self.tokens.len())),
             Target::Key(key) => self.path(None).key(key),
         };
-        DecodeError { kind: stop.kind, offset: self.input.len() - stop.at.len(), path }
+        DecodeError { kind: stop.kind.clone(), offset: self.input.len() - stop.at.len(), path }
     }
 
     /// Returns the path of the innermost open container, or of its child that would be token
@@ -413,7 +418,7 @@ fn integer(at: &[u8]) -> Result<(&[u8], &[u8]), Stop<'_>> {
 
 /// Returns whether `key` sorts after `last`. Mostly their first bytes decide.
 #[inline(always)]
-fn is_ascending(last: &[u8], key: &[u8]) -> bool {
+pub(crate) fn is_ascending(last: &[u8], key: &[u8]) -> bool {
     match (last, key) {
         ([last, ..], [key, ..]) if last != key => last < key,
         _ => is_less(last, key),
@@ -448,7 +453,9 @@ fn no_value(at: &[u8]) -> Stop<'_> {
 #[cold]
 fn fault_at<'a>(fault: &nom::Err<Fault<'a>>, target: Target<'a>) -> Stop<'a> {
     match fault {
-        nom::Err::Error(fault) | nom::Err::Failure(fault) => stop(fault.at, fault.kind, target),
+        nom::Err::Error(fault) | nom::Err::Failure(fault) => {
+            stop(fault.at, fault.kind.clone(), target)
+        }
         // The scalar parsers use nom's complete ones, which never return this.
         nom::Err::Incomplete(_) => no_value(&[]),
     }

@@ -46,6 +46,13 @@ impl KeyPath {
         self
     }
 
+    /// Appends the steps of `further`.
+    #[cfg(feature = "serde")]
+    pub(crate) fn join(mut self, further: &Self) -> Self {
+        self.steps.extend_from_slice(&further.steps);
+        self
+    }
+
     /// Returns the steps, starting at the root.
     pub fn steps(&self) -> &[PathStep] {
         &self.steps

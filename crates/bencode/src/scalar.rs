@@ -17,7 +17,7 @@ use crate::DecodeErrorKind;
 const SAFE_DIGITS: usize = 19;
 
 /// An error, and the input from there on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Fault<'a> {
     pub(crate) at: &'a [u8],
     pub(crate) kind: DecodeErrorKind,
@@ -89,7 +89,7 @@ pub(crate) fn byte_string(input: &[u8]) -> Scan<'_, &[u8]> {
     let (content, length) = length(input)?;
     let past_end = DecodeErrorKind::LengthPastEnd { length, remaining: content.len() };
     let split = usize::try_from(length).ok().and_then(|length| content.split_at_checked(length));
-    let (string, rest) = split.ok_or(fault(input, past_end))?;
+    let (string, rest) = split.ok_or_else(|| fault(input, past_end))?;
     Ok((rest, string))
 }
 
@@ -97,7 +97,7 @@ pub(crate) fn byte_string(input: &[u8]) -> Scan<'_, &[u8]> {
 fn length(input: &[u8]) -> Scan<'_, u64> {
     let (rest, digits) = take_while(AsChar::is_dec_digit).parse(input)?;
     check_zeros(input, digits)?;
-    let length = unsigned(digits).ok_or(overflow(input, digits))?;
+    let length = unsigned(digits).ok_or_else(|| overflow(input, digits))?;
     let (content, _) = byte(b':', "a digit or the ':' of a byte string").parse(rest)?;
     Ok((content, length))
 }

@@ -83,11 +83,11 @@ fn errors_have_offset_and_path() {
 
 #[test]
 fn duplicate_keys_are_refused_anywhere() {
-    let duplicate = DecodeErrorKind::DuplicateKey;
-    check("d1:ai1e1:ai2ee", 7, "a", duplicate);
-    check("d1:ld1:b0:1:a0:1:b0:ee", 15, "l.b", duplicate);
-    check("d1:b0:1:a0:1:c0:1:ai1ee", 16, "a", duplicate);
-    check("d1:bd1:xi1ee1:ad1:yi1ee1:b0:e", 23, "b", duplicate);
+    let duplicate = || DecodeErrorKind::DuplicateKey;
+    check("d1:ai1e1:ai2ee", 7, "a", duplicate());
+    check("d1:ld1:b0:1:a0:1:b0:ee", 15, "l.b", duplicate());
+    check("d1:b0:1:a0:1:c0:1:ai1ee", 16, "a", duplicate());
+    check("d1:bd1:xi1ee1:ad1:yi1ee1:b0:e", 23, "b", duplicate());
     check_accepted("d1:ad1:b0:e1:bd1:b0:ee");
 }
 
