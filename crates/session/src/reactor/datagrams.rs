@@ -158,11 +158,13 @@ impl Channel {
             messages => messages?,
         };
         let starts = (0..).step_by(MAX_DATAGRAM);
+        let mut count = 0;
         received.extend(messages.zip(starts).filter_map(|(message, start)| {
+            count += 1;
             let from = message.address.as_ref().and_then(address)?;
             Some((from, start..start + message.bytes))
         }));
-        self.is_ready = received.len() == DATAGRAM_BATCH;
+        self.is_ready = count == DATAGRAM_BATCH;
         Ok(())
     }
 
